@@ -1,1 +1,11 @@
-export {};
+/** A failure the caller can act on, the gRPC status it carries, and the one mapping of anything thrown to it. */
+export { Code, CriError, toCriError } from "./errors.ts";
+/** One RPC in flight, and what a room needs of a logger. */
+export type { Call, Logger } from "./call.ts";
+/** Decoded messages: every scalar present, int64 as bigint, enums as their names, absent messages null. */
+export type * as cri from "./messages.ts";
+/** Deep-partial input of the encoders. */
+export type { Init } from "./init.ts";
+/** Every RPC of `runtime.v1` v0.37 with its codecs. */
+export { loadServices } from "./codec.ts";
+export type { MethodDescriptor, MethodName, Methods, ServiceName } from "./codec.ts";

@@ -1,0 +1,99 @@
+import type { Init } from "./init.ts";
+import type { ImageServiceMethods, RuntimeServiceMethods } from "./messages.ts";
+import type protobuf from "protobufjs";
+import { CriError, Code } from "./errors.ts";
+import { packageName, readSchema, servicesOf } from "./schema.ts";
+import { createVisitor, type Visitor } from "./visit.ts";
+
+/** Every RPC of the contract by name; a name occurs in one service only. */
+export type Methods = RuntimeServiceMethods & ImageServiceMethods;
+export type MethodName = keyof Methods;
+export type ServiceName = "RuntimeService" | "ImageService";
+
+/** One RPC: where it is reached, and its two messages there and back. */
+export interface MethodDescriptor<Name extends MethodName = MethodName> {
+  readonly service: ServiceName;
+  readonly name: Name;
+  /** The HTTP/2 path, such as `/runtime.v1.RuntimeService/Version`. */
+  readonly path: string;
+  readonly responseStream: boolean;
+  /** @throws {CriError} `InvalidArgument` for bytes that are no such message, text that is not UTF-8, an unknown enum number. */
+  decodeRequest(bytes: Uint8Array): Methods[Name]["request"];
+  encodeRequest(init: Init<Methods[Name]["request"]>): Buffer;
+  /** @throws {CriError} as decodeRequest. */
+  decodeResponse(bytes: Uint8Array): Methods[Name]["response"];
+  encodeResponse(init: Init<Methods[Name]["response"]>): Buffer;
+}
+
+/** One message type's way to the wire and back. */
+export interface Codec {
+  decode(bytes: Uint8Array): object;
+  encode(init: object): Buffer;
+}
+
+const toPlain = { longs: BigInt, enums: String, defaults: true, arrays: true, objects: true } as const;
+
+export function createCodec(type: protobuf.Type, visitor: Visitor): Codec {
+  return {
+    decode(bytes) {
+      try {
+        // A Buffer in gives Buffers out, over the same memory.
+        const message = type.decode(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+        visitor.refuseUnknownEnums(type, message);
+        return type.toObject(message, toPlain);
+      } catch (thrown) {
+        const reason = thrown instanceof Error ? thrown.message : String(thrown);
+        throw new CriError(Code.InvalidArgument, `cannot decode ${type.name}: ${reason}`, { cause: thrown });
+      }
+    },
+    encode(init) {
+      // Encoding a plain object would write 0 for every bigint: fromObject makes them 64-bit words first.
+      const message = type.fromObject(init);
+      visitor.makeTextWellFormed(type, message);
+      return Buffer.from(type.encode(message).finish());
+    },
+  };
+}
+
+function isServiceName(name: string): name is ServiceName {
+  return name === "RuntimeService" || name === "ImageService";
+}
+
+function describeMethod(method: protobuf.Method, codecOf: (type: protobuf.Type) => Codec): MethodDescriptor {
+  method.resolve();
+  const { parent, resolvedRequestType, resolvedResponseType } = method;
+  if (!parent || !isServiceName(parent.name) || !resolvedRequestType || !resolvedResponseType) {
+    throw new Error(`runtime-v1.proto: unexpected method ${method.fullName}`);
+  }
+  const request = codecOf(resolvedRequestType);
+  const response = codecOf(resolvedResponseType);
+  return {
+    service: parent.name,
+    name: method.name as MethodName,
+    path: `/${packageName}.${parent.name}/${method.name}`,
+    responseStream: method.responseStream === true,
+    decodeRequest: (bytes) => request.decode(bytes) as Methods[MethodName]["request"],
+    encodeRequest: (init) => request.encode(init),
+    decodeResponse: (bytes) => response.decode(bytes) as Methods[MethodName]["response"],
+    encodeResponse: (init) => response.encode(init),
+  };
+}
+
+/**
+ * Every RPC of both services, in the order of the contract. Reads and compiles runtime-v1.proto at each call: once,
+ * at start-up.
+ *
+ * @see https://github.com/kubernetes/cri-api/blob/v0.37.0/pkg/apis/runtime/v1/api.proto
+ */
+export function loadServices(): readonly MethodDescriptor[] {
+  const visitor = createVisitor();
+  const codecs = new Map<protobuf.Type, Codec>();
+  const codecOf = (type: protobuf.Type): Codec => {
+    const codec = codecs.get(type) ?? createCodec(type, visitor);
+    codecs.set(type, codec);
+    return codec;
+  };
+  return servicesOf(readSchema()).flatMap((service) =>
+    service.methodsArray.map((method) => describeMethod(method, codecOf)),
+  );
+}
