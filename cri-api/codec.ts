@@ -31,7 +31,7 @@ export interface Codec {
   encode(init: object): Buffer;
 }
 
-const toPlain = { longs: BigInt, enums: String, defaults: true, arrays: true, objects: true } as const;
+export const toPlain = { longs: BigInt, enums: String, defaults: true, arrays: true, objects: true } as const;
 
 export function createCodec(type: protobuf.Type, visitor: Visitor): Codec {
   return {

@@ -9,3 +9,6 @@ export type { Init } from "./init.ts";
 /** Every RPC of `runtime.v1` v0.37 with its codecs. */
 export { loadServices } from "./codec.ts";
 export type { MethodDescriptor, MethodName, Methods, ServiceName } from "./codec.ts";
+/** The messages that records on disk hold, as plain JSON and back. */
+export { loadJsonCodecs } from "./json.ts";
+export type { JsonCodec, JsonCodecs } from "./json.ts";
