@@ -1,0 +1,121 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdir, open, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { stringify } from "smol-toml";
+import { connectClient, type CriClient } from "./cri-client.ts";
+import { pluginDirectory, writeConflist } from "./network.ts";
+import { nodeProgram, repository } from "./repository.ts";
+import { waitUntil } from "./wait-until.ts";
+import type { Workspace } from "./workspace.ts";
+
+interface DaemonOptions {
+  /** host:port of a registry that is reached over plain HTTP. */
+  readonly registries: readonly string[];
+  /** Hosts whose images are looked for in the first registry. */
+  readonly mirroredHosts?: readonly string[];
+  readonly defaultRuntime?: string;
+}
+
+/** A Berth daemon as an operator would run it: a process with a config file and a socket. */
+export interface Daemon extends AsyncDisposable {
+  readonly client: CriClient;
+  readonly socketPath: string;
+  readonly workspace: Workspace;
+  readonly pid: number;
+  /** Sends a signal and waits for the end; resolves with the exit code, or the name of the signal it died of. */
+  stop(signal: "SIGTERM" | "SIGKILL"): Promise<number | string>;
+  /** Starts it again on the same folders. */
+  start(): Promise<void>;
+  readLog(): Promise<string>;
+}
+
+/** Writes config and conflist into the workspace, starts the daemon and waits until it answers. */
+export async function startDaemon(workspace: Workspace, options: DaemonOptions): Promise<Daemon> {
+  await writeConflist(workspace);
+  const socketPath = path.join(workspace.state, "berth.sock");
+  const configFile = path.join(workspace.directory, "berth.toml");
+  const logFile = path.join(workspace.logs, "daemon.log");
+  await mkdir(workspace.state, { recursive: true, mode: 0o711 });
+  await writeFile(configFile, stringify(daemonConfig(workspace, socketPath, options)));
+  const client = connectClient(socketPath);
+  let child = await launch(configFile, logFile, workspace);
+  const daemon: Daemon = {
+    client,
+    socketPath,
+    workspace,
+    get pid() {
+      return child.pid ?? -1;
+    },
+    async stop(signal) {
+      const ended = waitForEnd(child);
+      child.kill(signal);
+      return ended;
+    },
+    async start() {
+      child = await launch(configFile, logFile, workspace);
+      await waitUntilServing(client, child, logFile);
+    },
+    readLog: () => readFile(logFile, "utf8"),
+    async [Symbol.asyncDispose](): Promise<void> {
+      client[Symbol.dispose]();
+      const ended = waitForEnd(child);
+      child.kill("SIGTERM");
+      const timer = setTimeout(() => child.kill("SIGKILL"), 15_000);
+      await ended;
+      clearTimeout(timer);
+    },
+  };
+  await waitUntilServing(client, child, logFile);
+  return daemon;
+}
+
+async function launch(configFile: string, logFile: string, workspace: Workspace): Promise<ChildProcess> {
+  const log = await open(logFile, "a");
+  const child = spawn(nodeProgram, [path.join(repository, "server/main.ts"), "serve", "--config", configFile], {
+    cwd: "/",
+    stdio: ["ignore", log.fd, log.fd],
+    env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR: workspace.temporary },
+  });
+  await log.close();
+  return child;
+}
+
+async function waitUntilServing(client: CriClient, child: ChildProcess, logFile: string): Promise<void> {
+  await waitUntil("the daemon to answer", async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return "dead" as const;
+    await client.call("Version", {}, { timeoutMs: 1_000 });
+    return "serving" as const;
+  }).then(async (outcome) => {
+    if (outcome === "dead") throw new Error(`the daemon ended at start:\n${await readFile(logFile, "utf8")}`);
+  });
+}
+
+function waitForEnd(child: ChildProcess): Promise<number | string> {
+  if (child.exitCode !== null) return Promise.resolve(child.exitCode);
+  if (child.signalCode !== null) return Promise.resolve(child.signalCode);
+  return new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal ?? -1)));
+}
+
+function daemonConfig(workspace: Workspace, socketPath: string, options: DaemonOptions): Record<string, unknown> {
+  const insecure = options.registries.map((host) => [host, { insecure: true }] as const);
+  const mirrored = (options.mirroredHosts ?? []).map(
+    (host) => [host, { mirrors: options.registries.slice(0, 1) }] as const,
+  );
+  return {
+    root: workspace.root,
+    state: workspace.state,
+    socket: socketPath,
+    log_level: "debug",
+    cgroup_driver: "cgroupfs",
+    default_runtime: options.defaultRuntime ?? "crun",
+    monitor: "conmon",
+    runtimes: { crun: { path: "crun" }, runc: { path: "runc" } },
+    cni: {
+      conf_dir: workspace.cniConfDir,
+      plugin_dirs: [pluginDirectory],
+      cache_dir: workspace.cniCacheDir,
+      default_network: "",
+    },
+    registries: Object.fromEntries([...insecure, ...mirrored]),
+  };
+}

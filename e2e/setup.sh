@@ -1,0 +1,73 @@
+#!/bin/sh
+# Brings a Debian machine from "Node and npm" to "can build and test Berth". Idempotent; a second run only looks.
+# Ends with what must be true of the kernel here: crun 1.8 needs the hugetlb controller mounted on a hybrid layout.
+set -eu
+cd "$(dirname "$0")/.."
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+install_missing_packages() {
+  wanted="ca-certificates gcc libc6-dev crun runc conmon containernetworking-plugins nftables iptables \
+    docker-registry skopeo umoci iproute2 util-linux tar"
+  missing=""
+  for package in $wanted; do
+    case "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)" in
+      "install ok installed") ;;
+      *) missing="$missing $package" ;;
+    esac
+  done
+  [ -n "$missing" ] || return 0
+  say "installing$missing"
+  # A test's registry runs on its own: the package must not start one on this machine (invoke-rc.d asks this file).
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q >&2
+  # shellcheck disable=SC2086 # a list of names
+  apt-get install -q -y --no-install-recommends $missing < /dev/null >&2
+}
+
+# The packages that test images are made of are unpacked, never installed.
+download_image_packages() {
+  [ -e .cache/packages/done ] && return 0
+  say "downloading the packages that test images are made of"
+  rm -rf .cache/packages
+  mkdir -p .cache/packages/part
+  (
+    cd .cache/packages/part
+    apt-get -q -o APT::Sandbox::User=root download busybox libc6 >&2 || {
+      apt-get update -q >&2
+      apt-get -q -o APT::Sandbox::User=root download busybox libc6 >&2
+    }
+  )
+  mv .cache/packages/part/*.deb .cache/packages/
+  rmdir .cache/packages/part
+  touch .cache/packages/done
+}
+
+install_node_modules() {
+  [ node_modules/.package-lock.json -nt package-lock.json ] && [ -x node_modules/.bin/node ] && return 0
+  say "installing node modules"
+  # Node 18 or 20 only bootstraps; its complaints about what Node 24 will run are beside the point.
+  npm ci --loglevel=error --no-audit --no-fund < /dev/null >&2
+  touch node_modules/.package-lock.json
+}
+
+mount_hugetlb() {
+  layout="$(stat -f -c %T /sys/fs/cgroup)"
+  [ "$layout" = tmpfs ] || return 0
+  grep -q '^hugetlb' /proc/cgroups || return 0
+  grep -q ' - cgroup [^ ]* .*hugetlb' /proc/self/mountinfo && return 0
+  say "mounting the hugetlb controller"
+  mkdir -p /sys/fs/cgroup/hugetlb
+  mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb
+}
+
+[ "$(id -u)" = 0 ] || { say "must be root: it installs packages, and containers need it"; exit 1; }
+install_missing_packages
+download_image_packages
+install_node_modules
+mount_hugetlb
+PATH="$PWD/node_modules/.bin:$PATH" sh native/build.sh >&2
