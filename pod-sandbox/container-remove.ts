@@ -1,0 +1,41 @@
+import type { Call, cri, Init } from "../cri-api/index.ts";
+import { removeTree } from "../native/index.ts";
+import { isLive } from "./container.ts";
+import { runtimeOf } from "./host.ts";
+import type { Host } from "./host.ts";
+import { containerPathsOf } from "./layout.ts";
+import { teardownDeadlineMs } from "./sandbox-stop.ts";
+
+/** Removes a container, killing it if it lives. Idempotent; an unknown id succeeds. The log file stays: kubelet owns it. */
+export async function removeContainer(
+  call: Call,
+  request: cri.RemoveContainerRequest,
+  host: Host,
+): Promise<Init<cri.RemoveContainerResponse>> {
+  const container = host.containers.find(request.containerId);
+  if (!container) return {};
+  await removeContainerRecord(container.id, host);
+  call.log.info({ containerId: container.id }, "container removed");
+  return {};
+}
+
+/** Kills, deletes and forgets one container under its operations lock. */
+export async function removeContainerRecord(id: string, host: Host): Promise<void> {
+  await host.operations.run(id, undefined, async () => {
+    const container = host.containers.get(id);
+    if (!container) return;
+    if (isLive(container)) await host.stops.stop(id, 0, AbortSignal.timeout(teardownDeadlineMs));
+    await releaseContainer(id, container.runtime, host);
+    await host.containers.remove(id);
+  });
+}
+
+/** Gives back what a container holds outside its record: each step idempotent, found by the id alone. */
+export async function releaseContainer(id: string, runtime: string, host: Host): Promise<void> {
+  const paths = containerPathsOf(host.layout, id);
+  const signal = AbortSignal.timeout(teardownDeadlineMs);
+  await runtimeOf(host, runtime).delete(signal, id, paths.bundle);
+  await host.images.removeRootfs(id, paths.rootfs, signal);
+  await removeTree(paths.bundle);
+  host.stats.forget(id);
+}

@@ -1,0 +1,71 @@
+import type { Cni } from "../cni/index.ts";
+import { Code, CriError } from "../cri-api/index.ts";
+import type { Logger } from "../cri-api/index.ts";
+import type { ImageService } from "../image-service/index.ts";
+import type { HostFacts, Runtime } from "../oci/index.ts";
+import type { Container } from "./container.ts";
+import type { Creations } from "./creations.ts";
+import type { ExitWatch } from "./exit-watch.ts";
+import type { Layout } from "./layout.ts";
+import type { RecordStore } from "./record-store.ts";
+import type { Sandbox } from "./sandbox.ts";
+import type { StopLoops } from "./stop-loop.ts";
+import type { KeyedLock } from "../native/index.ts";
+
+/** What this room is told by the configuration. */
+export interface PodSandboxConfig {
+  readonly root: string;
+  readonly state: string;
+  readonly cgroupDriver: "cgroupfs" | "systemd";
+  readonly defaultRuntime: string;
+  readonly runtimeVersion: string;
+}
+
+export type Images = Pick<ImageService, "resolveImage" | "createRootfs" | "removeRootfs" | "rootfsUsage">;
+export type Network = Pick<Cni, "status" | "add" | "del" | "collectGarbage">;
+
+/** Everything an RPC of this room works with; made once by `createRuntimeService`. */
+export interface Host {
+  readonly config: PodSandboxConfig;
+  readonly layout: Layout;
+  readonly sandboxes: RecordStore<Sandbox>;
+  readonly containers: RecordStore<Container>;
+  readonly creations: Creations;
+  readonly exits: ExitWatch;
+  readonly stops: StopLoops;
+  /** One stop, start or remove of one object at a time. */
+  readonly operations: KeyedLock;
+  readonly runtimes: ReadonlyMap<string, Runtime>;
+  readonly network: Network;
+  readonly images: Images;
+  readonly facts: HostFacts;
+  readonly log: Logger;
+}
+
+/** The runtime of a handler as the CRI names it; "" is the default one. @throws {CriError} `InvalidArgument`. */
+export function runtimeOf(host: Host, handler: string): Runtime {
+  const runtime = host.runtimes.get(handler === "" ? host.config.defaultRuntime : handler);
+  if (runtime) return runtime;
+  throw new CriError(Code.InvalidArgument, `unknown runtime handler "${handler}"`);
+}
+
+/** Where the cgroup driver puts a container: a path for cgroupfs, `slice:prefix:name` for systemd. */
+export function cgroupsPathOf(host: Host, cgroupParent: string, id: string): string {
+  if (host.config.cgroupDriver === "systemd") return `${cgroupParent || "system.slice"}:berth:${id}`;
+  return `${cgroupParent.replace(/\/+$/, "")}/berth-${id}`;
+}
+
+/** @throws {CriError} `InvalidArgument` where the parent cannot belong to the cgroup driver. */
+export function validateCgroupParent(host: Host, cgroupParent: string): void {
+  const base = cgroupParent.split("/").at(-1) ?? "";
+  const isSlice = base.endsWith(".slice");
+  if (host.config.cgroupDriver === "systemd" && cgroupParent !== "" && !isSlice) {
+    throw new CriError(
+      Code.InvalidArgument,
+      `cgroup parent "${cgroupParent}" is no slice, as the systemd cgroup driver needs`,
+    );
+  }
+  if (cgroupParent.split("/").includes("..")) {
+    throw new CriError(Code.InvalidArgument, `cgroup parent "${cgroupParent}" has a ".." component`);
+  }
+}

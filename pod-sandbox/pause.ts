@@ -1,0 +1,69 @@
+import { chmod, copyFile, mkdir, rename } from "node:fs/promises";
+import { join } from "node:path";
+import type { Call } from "../cri-api/index.ts";
+import { helperPath } from "../native/index.ts";
+import type { ProcessIdentity } from "../native/index.ts";
+import { buildPauseSpec } from "../oci/index.ts";
+import { cgroupsPathOf, runtimeOf } from "./host.ts";
+import type { Host } from "./host.ts";
+import { sandboxPathsOf } from "./layout.ts";
+import type { Layout, SandboxPaths } from "./layout.ts";
+import { usesHostNetwork } from "./network.ts";
+import { teardownDeadlineMs } from "./sandbox-stop.ts";
+import { namespaceOptionsOf } from "./sandbox.ts";
+import type { Sandbox, SandboxIn } from "./sandbox.ts";
+
+/** Lays out the root filesystem that all pause processes share, read-only: one static binary. */
+export async function installPauseRootfs(layout: Layout): Promise<void> {
+  for (const directory of ["proc", "dev", "sys"]) await mkdir(join(layout.pauseRootfs, directory), { recursive: true });
+  const target = join(layout.pauseRootfs, "berth-helper");
+  const aside = `${target}.new`;
+  await copyFile(helperPath, aside);
+  await chmod(aside, 0o755);
+  await rename(aside, target);
+}
+
+/** Starts PID 1 of a pod-wide PID namespace, in the pod's cgroup, under the same monitor and runtime as a container. */
+export async function startPauseProcess(
+  call: Call,
+  sandbox: SandboxIn<"creating">,
+  paths: SandboxPaths,
+  host: Host,
+): Promise<ProcessIdentity> {
+  const runtime = runtimeOf(host, sandbox.runtime);
+  const modes = namespaceOptionsOf(sandbox.config);
+  const spec = buildPauseSpec({
+    id: sandbox.id,
+    sandbox: sandbox.config,
+    rootfsPath: host.layout.pauseRootfs,
+    args: ["/berth-helper", "pause"],
+    namespaces: {
+      ...(usesHostNetwork(sandbox.config) ? {} : { network: paths.netns, uts: paths.utsns }),
+      ...(modes.ipc === "NODE" ? {} : { ipc: paths.ipcns }),
+    },
+    cgroup: {
+      path: cgroupsPathOf(host, sandbox.config.linux?.cgroupParent ?? "", sandbox.id),
+      layout: host.facts.cgroupLayout,
+    },
+    host: host.facts,
+  });
+  await mkdir(paths.pauseBundle, { recursive: true, mode: 0o700 });
+  const { init } = await runtime.create(call.signal, {
+    id: sandbox.id,
+    bundle: paths.pauseBundle,
+    spec,
+    logPath: "",
+    tty: false,
+    stdin: false,
+    stdinOnce: false,
+  });
+  await runtime.start(call.signal, sandbox.id);
+  return init;
+}
+
+/** Kills and deletes the pause process, if the pod has one. Idempotent, found by the id alone. */
+export async function removePauseProcess(sandbox: Sandbox, host: Host): Promise<void> {
+  if (namespaceOptionsOf(sandbox.config).pid !== "POD") return;
+  const { pauseBundle } = sandboxPathsOf(host.layout, sandbox.id);
+  await runtimeOf(host, sandbox.runtime).delete(AbortSignal.timeout(teardownDeadlineMs), sandbox.id, pauseBundle);
+}

@@ -1,0 +1,163 @@
+import { readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { Code, CriError } from "../cri-api/index.ts";
+import type { Logger } from "../cri-api/index.ts";
+import { createKeyedLock, readFileBounded, writeFileAtomically } from "../native/index.ts";
+
+const maxRecordBytes = 16 * 1024 * 1024;
+
+export interface StoredObject {
+  readonly id: string;
+  readonly name: string;
+  readonly createdAtNs: bigint;
+}
+
+/** The state on disk belongs to a newer Berth: starting would lose what this one cannot read. */
+export class NewerSchemaError extends Error {
+  override readonly name = "NewerSchemaError";
+}
+
+/** How a kind of record is written and read; `parse` throws on anything it does not know to be whole. */
+export interface RecordFormat<T> {
+  /** "pod sandbox" or "container", as error messages call it. */
+  readonly kind: string;
+  serialize(record: T): string;
+  parse(text: string): T;
+  /** Records in creation are not found by clients. */
+  isVisible(record: T): boolean;
+}
+
+/**
+ * All records of one kind: in memory for every reader, one JSON file each on disk for the next daemon.
+ * A change is on disk before memory, and so any client, sees it.
+ */
+export interface RecordStore<T extends StoredObject> {
+  get(id: string): T | undefined;
+  byName(name: string): T | undefined;
+  /** A visible record by full id or unambiguous prefix. @throws {CriError} `InvalidArgument` when a prefix is ambiguous. */
+  find(idOrPrefix: string): T | undefined;
+  /** As `find`. @throws {CriError} `NotFound` when there is none. */
+  require(idOrPrefix: string): T;
+  /** Visible records in order of their creation. */
+  list(): readonly T[];
+  all(): readonly T[];
+  save(record: T): Promise<void>;
+  /** Applies `change` to the record as it is when its turn comes; returning the same object changes nothing. */
+  update(id: string, change: (current: T) => T): Promise<T | undefined>;
+  remove(id: string): Promise<void>;
+}
+
+/** Reads every record below `directory`; one that cannot be read is put aside as `<file>.corrupt` and the rest served. */
+export async function openRecordStore<T extends StoredObject>(
+  directory: string,
+  format: RecordFormat<T>,
+  log: Logger,
+): Promise<RecordStore<T>> {
+  const records: T[] = [];
+  for (const file of await readdir(directory)) {
+    const path = join(directory, file);
+    if (!/^[0-9a-f]{64}\.json$/.test(file)) {
+      if (file.includes(".tmp")) await rm(path, { force: true }); // half a write of a daemon that died
+      continue;
+    }
+    try {
+      const text = await readFileBounded(path, maxRecordBytes);
+      if (text === undefined) continue;
+      const record = format.parse(text.toString("utf8"));
+      if (file !== `${record.id}.json`) throw new Error(`holds the record of "${record.id}"`);
+      records.push(record);
+    } catch (thrown) {
+      if (thrown instanceof NewerSchemaError) throw thrown;
+      log.error({ file, err: String(thrown) }, `unreadable ${format.kind} record put aside`);
+      await rename(path, `${path}.corrupt`);
+    }
+  }
+  records.sort((a, b) => Number(a.createdAtNs - b.createdAtNs));
+  return new Store(directory, format, records);
+}
+
+class Store<T extends StoredObject> implements RecordStore<T> {
+  readonly #directory: string;
+  readonly #format: RecordFormat<T>;
+  readonly #byId = new Map<string, T>();
+  readonly #idByName = new Map<string, string>();
+  readonly #lock = createKeyedLock();
+
+  constructor(directory: string, format: RecordFormat<T>, records: readonly T[]) {
+    this.#directory = directory;
+    this.#format = format;
+    for (const record of records) this.#remember(record);
+  }
+
+  get(id: string): T | undefined {
+    return this.#byId.get(id);
+  }
+
+  byName(name: string): T | undefined {
+    const id = this.#idByName.get(name);
+    return id === undefined ? undefined : this.#byId.get(id);
+  }
+
+  find(idOrPrefix: string): T | undefined {
+    const exact = this.#byId.get(idOrPrefix);
+    if (exact) return this.#format.isVisible(exact) ? exact : undefined;
+    if (idOrPrefix === "") return undefined;
+    const matches = this.list().filter((record) => record.id.startsWith(idOrPrefix));
+    if (matches.length > 1) {
+      throw new CriError(Code.InvalidArgument, `${this.#format.kind} id "${idOrPrefix}" is ambiguous`);
+    }
+    return matches[0];
+  }
+
+  require(idOrPrefix: string): T {
+    if (idOrPrefix === "") throw new CriError(Code.InvalidArgument, `${this.#format.kind} id is empty`);
+    const record = this.find(idOrPrefix);
+    if (!record) throw new CriError(Code.NotFound, `${this.#format.kind} "${idOrPrefix}" not found`);
+    return record;
+  }
+
+  list(): readonly T[] {
+    return this.all().filter((record) => this.#format.isVisible(record));
+  }
+
+  all(): readonly T[] {
+    return [...this.#byId.values()];
+  }
+
+  save(record: T): Promise<void> {
+    return this.#lock.run(record.id, undefined, () => this.#write(record));
+  }
+
+  update(id: string, change: (current: T) => T): Promise<T | undefined> {
+    return this.#lock.run(id, undefined, async () => {
+      const current = this.#byId.get(id);
+      if (!current) return undefined;
+      const next = change(current);
+      if (next !== current) await this.#write(next);
+      return next;
+    });
+  }
+
+  remove(id: string): Promise<void> {
+    return this.#lock.run(id, undefined, async () => {
+      await rm(this.#pathOf(id), { force: true });
+      const record = this.#byId.get(id);
+      this.#byId.delete(id);
+      if (record && this.#idByName.get(record.name) === id) this.#idByName.delete(record.name);
+    });
+  }
+
+  async #write(record: T): Promise<void> {
+    await writeFileAtomically(this.#pathOf(record.id), this.#format.serialize(record), { mode: 0o600 });
+    this.#remember(record);
+  }
+
+  #remember(record: T): void {
+    this.#byId.set(record.id, record);
+    this.#idByName.set(record.name, record.id);
+  }
+
+  #pathOf(id: string): string {
+    return join(this.#directory, `${id}.json`);
+  }
+}

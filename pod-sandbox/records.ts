@@ -1,0 +1,117 @@
+import * as v from "valibot";
+import type { JsonCodecs } from "../cri-api/index.ts";
+import type { Container } from "./container.ts";
+import { NewerSchemaError } from "./record-store.ts";
+import type { RecordFormat } from "./record-store.ts";
+import type { Sandbox } from "./sandbox.ts";
+
+/**
+ * Records on disk are one JSON object each: `schemaVersion`, the record's own fields, and the CRI messages in
+ * protobuf's JSON mapping. A newer schema than this one is refused, not guessed at.
+ */
+const schemaVersion = 1;
+
+const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
+const ns = v.pipe(v.string(), v.regex(/^\d{1,19}$/), v.transform(BigInt));
+const int = v.pipe(v.number(), v.safeInteger());
+const process = v.object({ pid: v.pipe(int, v.minValue(1)), startTime: v.pipe(v.string(), v.regex(/^\d+$/)) });
+
+const sandboxBase = {
+  schemaVersion: v.literal(schemaVersion),
+  id,
+  name: v.string(),
+  config: v.unknown(),
+  runtimeHandler: v.string(),
+  runtime: v.string(),
+  createdAtNs: ns,
+};
+const ips = v.array(v.string());
+const sandboxSchema = v.variant("state", [
+  v.object({ ...sandboxBase, state: v.literal("creating") }),
+  v.object({ ...sandboxBase, state: v.literal("ready"), ips, pause: v.optional(process) }),
+  v.object({ ...sandboxBase, state: v.literal("not-ready"), ips }),
+  v.object({ ...sandboxBase, state: v.literal("stopped"), ips }),
+]);
+
+const containerBase = {
+  schemaVersion: v.literal(schemaVersion),
+  id,
+  sandboxId: id,
+  name: v.string(),
+  config: v.unknown(),
+  runtime: v.string(),
+  createdAtNs: ns,
+  imageId: v.string(),
+  imageRef: v.string(),
+  logPath: v.string(),
+  resources: v.unknown(),
+  stopSignal: int,
+};
+const resolved = { user: v.object({ uid: int, gid: int, supplementalGroups: v.array(int) }) };
+const processes = { ...resolved, init: process, monitor: v.optional(process) };
+const containerSchema = v.variant("state", [
+  v.object({ ...containerBase, state: v.literal("creating") }),
+  v.object({ ...containerBase, ...processes, state: v.literal("created") }),
+  v.object({ ...containerBase, ...processes, state: v.literal("running"), startedAtNs: ns }),
+  v.object({
+    ...containerBase,
+    ...resolved,
+    state: v.literal("exited"),
+    startedAtNs: ns,
+    finishedAtNs: ns,
+    exitCode: int,
+    reason: v.string(),
+    message: v.string(),
+  }),
+]);
+
+export function sandboxFormat(codecs: JsonCodecs): RecordFormat<Sandbox> {
+  return {
+    kind: "pod sandbox",
+    isVisible: (sandbox) => sandbox.state !== "creating",
+    serialize: (sandbox) => toText({ ...sandbox, config: codecs.PodSandboxConfig.toJson(sandbox.config) }),
+    parse(text) {
+      const { schemaVersion: _version, config, ...record } = parseRecord(sandboxSchema, text);
+      return { ...record, config: codecs.PodSandboxConfig.fromJson(config) } as Sandbox; // every field checked above
+    },
+  };
+}
+
+export function containerFormat(codecs: JsonCodecs): RecordFormat<Container> {
+  return {
+    kind: "container",
+    isVisible: (container) => container.state !== "creating",
+    serialize: (container) =>
+      toText({
+        ...container,
+        config: codecs.ContainerConfig.toJson(container.config),
+        resources: codecs.LinuxContainerResources.toJson(container.resources),
+      }),
+    parse(text) {
+      const { schemaVersion: _version, config, resources, ...record } = parseRecord(containerSchema, text);
+      return {
+        ...record,
+        config: codecs.ContainerConfig.fromJson(config),
+        resources: codecs.LinuxContainerResources.fromJson(resources),
+      } as Container; // every field checked above
+    },
+  };
+}
+
+function toText(record: object): string {
+  const json = JSON.stringify({ schemaVersion, ...record }, (_key, value: unknown) =>
+    typeof value === "bigint" ? value.toString() : value,
+  );
+  return `${json}\n`;
+}
+
+function parseRecord<const S extends v.GenericSchema>(schema: S, text: string): v.InferOutput<S> {
+  const json: unknown = JSON.parse(text);
+  const found = v.safeParse(v.object({ schemaVersion: v.number() }), json);
+  if (found.success && found.output.schemaVersion > schemaVersion) {
+    throw new NewerSchemaError(
+      `state of schema ${found.output.schemaVersion} was written by a newer Berth; this one knows up to ${schemaVersion}`,
+    );
+  }
+  return v.parse(schema, json);
+}

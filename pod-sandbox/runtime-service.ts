@@ -1,0 +1,116 @@
+import { mkdir } from "node:fs/promises";
+import type { Call, Init, Logger, MethodName, Methods } from "../cri-api/index.ts";
+import { loadJsonCodecs } from "../cri-api/index.ts";
+import type { HostFacts, Runtime } from "../oci/index.ts";
+import { createKeyedLock } from "../native/index.ts";
+import { createContainer } from "./container-create.ts";
+import { execSync } from "./container-exec-sync.ts";
+import { listContainers } from "./container-list.ts";
+import { reopenContainerLog } from "./container-log-reopen.ts";
+import { removeContainer } from "./container-remove.ts";
+import { startContainer } from "./container-start.ts";
+import { containerStats, createStatsReader, listContainerStats } from "./container-stats.ts";
+import { containerStatus } from "./container-status.ts";
+import { stopContainer } from "./container-stop.ts";
+import { updateContainerResources } from "./container-update-resources.ts";
+import { createCreations } from "./creations.ts";
+import { createExitWatch } from "./exit-watch.ts";
+import type { Host, Images, Network, PodSandboxConfig } from "./host.ts";
+import { layoutOf } from "./layout.ts";
+import { installPauseRootfs } from "./pause.ts";
+import { openRecordStore } from "./record-store.ts";
+import { containerFormat, sandboxFormat } from "./records.ts";
+import { recover } from "./recover.ts";
+import { runtimeConfig, status, updateRuntimeConfig, version } from "./runtime-status.ts";
+import { listPodSandbox } from "./sandbox-list.ts";
+import { removePodSandbox } from "./sandbox-remove.ts";
+import { runPodSandbox } from "./sandbox-run.ts";
+import { podSandboxStatus } from "./sandbox-status.ts";
+import { stopPodSandbox } from "./sandbox-stop.ts";
+import { createStopLoops } from "./stop-loop.ts";
+
+/** Longest time RunPodSandbox or CreateContainer may work, whoever waits for it: kubelet's own limit is 4 minutes. */
+const createDeadlineMs = 240_000;
+
+type Rpc<Name extends MethodName> = (
+  call: Call,
+  request: Methods[Name]["request"],
+  host: Host,
+) => Promise<Init<Methods[Name]["response"]>>;
+
+const rpcs = {
+  Version: version,
+  Status: status,
+  RuntimeConfig: runtimeConfig,
+  UpdateRuntimeConfig: updateRuntimeConfig,
+  RunPodSandbox: runPodSandbox,
+  StopPodSandbox: stopPodSandbox,
+  RemovePodSandbox: removePodSandbox,
+  PodSandboxStatus: podSandboxStatus,
+  ListPodSandbox: listPodSandbox,
+  CreateContainer: createContainer,
+  StartContainer: startContainer,
+  StopContainer: stopContainer,
+  RemoveContainer: removeContainer,
+  ListContainers: listContainers,
+  ContainerStatus: containerStatus,
+  ExecSync: execSync,
+  ReopenContainerLog: reopenContainerLog,
+  ContainerStats: containerStats,
+  ListContainerStats: listContainerStats,
+  UpdateContainerResources: updateContainerResources,
+} as const satisfies { readonly [Name in MethodName]?: Rpc<Name> };
+
+/** The RPCs that pods and containers answer, by their names in the contract. */
+export type RuntimeService = AsyncDisposable & {
+  readonly [Name in keyof typeof rpcs]: (
+    call: Call,
+    request: Methods[Name]["request"],
+  ) => Promise<Init<Methods[Name]["response"]>>;
+};
+
+export interface RuntimeServiceParts {
+  readonly config: PodSandboxConfig;
+  readonly runtimes: ReadonlyMap<string, Runtime>;
+  readonly network: Network;
+  readonly images: Images;
+  readonly facts: HostFacts;
+  readonly log: Logger;
+}
+
+/**
+ * Reads the records of the daemon before, takes up again what still runs, finishes what was left half done, and
+ * answers RPCs from then on. Disposing it waits for creates to undo themselves and leaves containers running.
+ */
+export async function createRuntimeService(parts: RuntimeServiceParts): Promise<RuntimeService> {
+  const { config, log } = parts;
+  const layout = layoutOf(config.root, config.state);
+  for (const directory of Object.values(layout)) await mkdir(directory, { recursive: true, mode: 0o700 });
+  await installPauseRootfs(layout);
+  const codecs = loadJsonCodecs();
+  const sandboxes = await openRecordStore(layout.sandboxRecords, sandboxFormat(codecs), log);
+  const containers = await openRecordStore(layout.containerRecords, containerFormat(codecs), log);
+  const exits = createExitWatch({ ...parts, sandboxes, containers });
+  const host: Host = {
+    ...parts,
+    layout,
+    sandboxes,
+    containers,
+    exits,
+    creations: createCreations(createDeadlineMs),
+    stops: createStopLoops({ ...parts, containers, exits }),
+    operations: createKeyedLock(),
+    stats: createStatsReader(),
+  };
+  await recover(host);
+  const service = Object.fromEntries(
+    Object.entries(rpcs).map(([name, rpc]) => [name, (call: Call, request: never) => rpc(call, request, host)]),
+  ) as Omit<RuntimeService, typeof Symbol.asyncDispose>;
+  return {
+    ...service,
+    async [Symbol.asyncDispose]() {
+      await host.creations.abandonAll("the daemon is shutting down");
+      await exits[Symbol.asyncDispose]();
+    },
+  };
+}

@@ -1,0 +1,48 @@
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { hostname as nodeHostname } from "node:os";
+import { mountTmpfs, removeTree, unmount } from "../native/index.ts";
+import { resolvConfText } from "../oci/index.ts";
+import { exists } from "./layout.ts";
+import type { SandboxPaths } from "./layout.ts";
+import { usesHostNetwork } from "./network.ts";
+import { hostnameOf } from "./sandbox-run.ts";
+import { namespaceOptionsOf } from "./sandbox.ts";
+import type { SandboxIn } from "./sandbox.ts";
+import { teardownDeadlineMs } from "./sandbox-stop.ts";
+
+const shmSizeBytes = 64 * 1024 * 1024;
+
+/** Makes what the pod's containers share as files: resolv.conf, hostname, hosts, and /dev/shm with the IPC namespace. */
+export async function writeSandboxFiles(sandbox: SandboxIn<"creating">, paths: SandboxPaths): Promise<void> {
+  const { config } = sandbox;
+  const hostname = usesHostNetwork(config) ? nodeHostname() : hostnameOf(sandbox);
+  const dns = config.dnsConfig;
+  const resolvConf = dns ? resolvConfText(dns) : "";
+  await writeFile(paths.resolvConf, resolvConf || (await readHostFile("/etc/resolv.conf")), { mode: 0o644 });
+  await writeFile(paths.hostname, `${hostname}\n`, { mode: 0o644 });
+  await copyFileIfThere("/etc/hosts", paths.hosts);
+  if (namespaceOptionsOf(config).ipc === "NODE") return;
+  await mkdir(paths.shm, { mode: 0o1777 });
+  await mountTmpfs({
+    target: paths.shm,
+    sizeBytes: shmSizeBytes,
+    mode: 0o1777,
+    options: ["nosuid", "nodev", "noexec"],
+  });
+}
+
+/** Unmounts and deletes everything of `writeSandboxFiles`, and the directory. Idempotent. */
+export async function removeSandboxFiles(paths: SandboxPaths): Promise<void> {
+  if (!(await exists(paths.directory))) return;
+  await unmount(paths.shm, { signal: AbortSignal.timeout(teardownDeadlineMs) });
+  await removeTree(paths.directory);
+}
+
+async function readHostFile(path: string): Promise<string> {
+  return (await exists(path)) ? await readFile(path, "utf8") : "";
+}
+
+async function copyFileIfThere(source: string, target: string): Promise<void> {
+  if (await exists(source)) await copyFile(source, target);
+  else await writeFile(target, "127.0.0.1\tlocalhost\n::1\tlocalhost\n", { mode: 0o644 });
+}

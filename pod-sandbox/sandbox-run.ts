@@ -1,0 +1,154 @@
+import { randomBytes } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { Code, CriError } from "../cri-api/index.ts";
+import type { Call, cri, Init } from "../cri-api/index.ts";
+import { pinNamespaces, unpinNamespace } from "../native/index.ts";
+import type { ProcessIdentity } from "../native/index.ts";
+import { runtimeOf } from "./host.ts";
+import type { Host } from "./host.ts";
+import { sandboxPathsOf } from "./layout.ts";
+import type { SandboxPaths } from "./layout.ts";
+import { attachmentOf, usesHostNetwork } from "./network.ts";
+import { removePauseProcess, startPauseProcess } from "./pause.ts";
+import { removeSandboxFiles, writeSandboxFiles } from "./sandbox-files.ts";
+import { teardownDeadlineMs } from "./sandbox-stop.ts";
+import { advanceSandbox, namespaceOptionsOf, sandboxBase, sandboxName } from "./sandbox.ts";
+import type { SandboxIn } from "./sandbox.ts";
+import { validateSandboxConfig } from "./sandbox-validate.ts";
+
+/**
+ * Creates and starts a pod sandbox; it is READY when this returns. The work outlives a caller that gives up, and a
+ * retry with the same metadata gets its result.
+ *
+ * @throws {CriError} `InvalidArgument` for a bad config or an unknown runtime handler, `FailedPrecondition` when the
+ * network is not ready, `AlreadyExists` when a sandbox of that name exists but is not ready.
+ */
+export async function runPodSandbox(
+  call: Call,
+  request: cri.RunPodSandboxRequest,
+  host: Host,
+): Promise<Init<cri.RunPodSandboxResponse>> {
+  const config = validateSandboxConfig(host, request.config);
+  const runtime = runtimeOf(host, request.runtimeHandler);
+  const name = sandboxName(config.metadata);
+  const existing = host.sandboxes.byName(name);
+  if (existing?.state === "ready") return { podSandboxId: existing.id };
+  if (existing && existing.state !== "creating") {
+    throw new CriError(Code.AlreadyExists, `pod sandbox "${existing.id}" of that name exists and is not ready`);
+  }
+  requireNetwork(host, config);
+  const podSandboxId = await host.creations.join(call, { name, group: "pod sandboxes" }, async (signal) => {
+    const sandbox = {
+      state: "creating",
+      id: randomBytes(32).toString("hex"),
+      name,
+      config,
+      runtimeHandler: request.runtimeHandler,
+      runtime: runtime.handler,
+      createdAtNs: BigInt(Date.now()) * 1_000_000n,
+    } as const;
+    await createSandbox({ ...call, signal }, sandbox, host);
+    return sandbox.id;
+  });
+  return { podSandboxId };
+}
+
+function requireNetwork(host: Host, config: cri.PodSandboxConfig): void {
+  if (usesHostNetwork(config)) return;
+  const status = host.network.status();
+  if (!status.ready) throw new CriError(Code.FailedPrecondition, `network is not ready: ${status.message}`);
+}
+
+async function createSandbox(call: Call, sandbox: SandboxIn<"creating">, host: Host): Promise<void> {
+  await host.sandboxes.save(sandbox); // a crash from here on is found at restart
+  try {
+    await bringUp(call, sandbox, host);
+  } catch (thrown) {
+    const isUndone = !(thrown instanceof SuppressedError); // every undo step ran; did one fail?
+    if (isUndone) await host.sandboxes.remove(sandbox.id);
+    else
+      await host.sandboxes.save(
+        advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] }),
+      );
+    throw thrown;
+  }
+}
+
+async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): Promise<void> {
+  const paths = sandboxPathsOf(host.layout, sandbox.id);
+  await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
+
+  undo.defer(() => removeSandboxFiles(paths));
+  await mkdir(paths.namespaces, { recursive: true, mode: 0o700 });
+
+  undo.defer(() => unpinNamespaces(paths));
+  await pinSandboxNamespaces(sandbox, paths);
+
+  undo.defer(() => detachNetwork(sandbox, paths, host)); // before ADD: a failed ADD still needs its DEL
+  undo.defer(() => removePauseProcess(sandbox, host));
+  const [ips, pause] = await settleTogether([
+    attachNetwork(call, sandbox, paths, host),
+    writeSandboxFiles(sandbox, paths).then(() => startPause(call, sandbox, paths, host)),
+  ]);
+
+  const ready = { ...sandboxBase(sandbox), state: "ready", ips, ...(pause ? { pause } : {}) } as const;
+  await host.sandboxes.save(advanceSandbox(sandbox, ready));
+  undo.move(); // the pod is up; nothing to unwind
+  host.exits.watchPause(ready);
+  call.log.info({ podSandboxId: sandbox.id, ips }, "pod sandbox ready");
+}
+
+async function pinSandboxNamespaces(sandbox: SandboxIn<"creating">, paths: SandboxPaths): Promise<void> {
+  const modes = namespaceOptionsOf(sandbox.config);
+  const isHostNetwork = modes.network === "NODE";
+  await pinNamespaces({
+    directory: paths.namespaces,
+    kinds: [...(isHostNetwork ? [] : (["net", "uts"] as const)), ...(modes.ipc === "NODE" ? [] : (["ipc"] as const))],
+    ...(isHostNetwork ? {} : { hostname: hostnameOf(sandbox) }),
+    sysctls: sandbox.config.linux?.sysctls ?? {},
+  });
+}
+
+/** The pod's host name: the one asked for, else the short id. */
+export function hostnameOf(sandbox: { readonly id: string; readonly config: cri.PodSandboxConfig }): string {
+  return sandbox.config.hostname || sandbox.id.slice(0, 12);
+}
+
+export async function unpinNamespaces(paths: SandboxPaths): Promise<void> {
+  await settleTogether([paths.netns, paths.ipcns, paths.utsns].map((path) => unpinNamespace(path)));
+}
+
+async function attachNetwork(
+  call: Call,
+  sandbox: SandboxIn<"creating">,
+  paths: SandboxPaths,
+  host: Host,
+): Promise<readonly string[]> {
+  if (usesHostNetwork(sandbox.config)) return [];
+  const result = await host.network.add(call, attachmentOf(sandbox.id, sandbox.config, paths.netns));
+  return result.ips;
+}
+
+async function detachNetwork(sandbox: SandboxIn<"creating">, paths: SandboxPaths, host: Host): Promise<void> {
+  if (usesHostNetwork(sandbox.config)) return;
+  const attachment = attachmentOf(sandbox.id, sandbox.config, paths.netns);
+  await host.network.del(attachment, AbortSignal.timeout(teardownDeadlineMs));
+}
+
+async function startPause(
+  call: Call,
+  sandbox: SandboxIn<"creating">,
+  paths: SandboxPaths,
+  host: Host,
+): Promise<ProcessIdentity | undefined> {
+  if (namespaceOptionsOf(sandbox.config).pid !== "POD") return undefined;
+  return await startPauseProcess(call, sandbox, paths, host);
+}
+
+/** Waits for all, even when one fails, so that undoing starts only when nothing is at work any more. */
+export async function settleTogether<const T extends readonly Promise<unknown>[]>(
+  work: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return await Promise.all(work);
+}

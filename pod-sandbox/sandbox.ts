@@ -1,0 +1,80 @@
+import type { cri } from "../cri-api/index.ts";
+import type { ProcessIdentity } from "../native/index.ts";
+
+interface SandboxBase {
+  readonly id: string;
+  /** `<name>_<namespace>_<uid>_<attempt>`: what a retry of the same RunPodSandbox is known by. */
+  readonly name: string;
+  readonly config: cri.PodSandboxConfig;
+  /** As the request named it; "" is the default handler. */
+  readonly runtimeHandler: string;
+  /** The handler it resolved to; a later change of the default does not move a pod. */
+  readonly runtime: string;
+  readonly createdAtNs: bigint;
+}
+
+/**
+ * A pod sandbox and exactly what is true of it in its state.
+ *
+ * - `creating`: RunPodSandbox is at work (or was, when the daemon died); not visible to clients.
+ * - `ready`: namespaces pinned, network attached, pause process (if any) running.
+ * - `not-ready`: something is gone or being torn down; resources may still be held, StopPodSandbox releases them.
+ * - `stopped`: everything is released but the record, which RemovePodSandbox drops.
+ */
+export type Sandbox =
+  | (SandboxBase & { readonly state: "creating" })
+  | (SandboxBase & { readonly state: "ready"; readonly ips: readonly string[]; readonly pause?: ProcessIdentity })
+  | (SandboxBase & { readonly state: "not-ready"; readonly ips: readonly string[] })
+  | (SandboxBase & { readonly state: "stopped"; readonly ips: readonly string[] });
+
+export type SandboxIn<S extends Sandbox["state"]> = Extract<Sandbox, { state: S }>;
+
+const successors = {
+  creating: ["ready", "not-ready"],
+  ready: ["not-ready"],
+  "not-ready": ["stopped"],
+  stopped: [],
+} as const satisfies Record<Sandbox["state"], readonly Sandbox["state"][]>;
+
+/** Moves a sandbox along a legal edge; an edge outside the table does not compile. */
+export function advanceSandbox<From extends Sandbox["state"]>(
+  _from: SandboxIn<From>,
+  to: SandboxIn<(typeof successors)[From][number]>,
+): typeof to {
+  return to;
+}
+
+/** What every state of a sandbox has; the start of the next state's record. */
+export function sandboxBase(sandbox: Sandbox): SandboxBase {
+  const { id, name, config, runtimeHandler, runtime, createdAtNs } = sandbox;
+  return { id, name, config, runtimeHandler, runtime, createdAtNs };
+}
+
+export function sandboxName(metadata: cri.PodSandboxMetadata): string {
+  return `${metadata.name}_${metadata.namespace}_${metadata.uid}_${metadata.attempt}`;
+}
+
+export function sandboxIps(sandbox: Sandbox): readonly string[] {
+  return sandbox.state === "creating" ? [] : sandbox.ips;
+}
+
+export function criSandboxState(sandbox: Sandbox): cri.PodSandboxState {
+  return sandbox.state === "ready" ? "SANDBOX_READY" : "SANDBOX_NOTREADY";
+}
+
+/** Namespace modes of a pod, with the CRI's defaults where the request left them out (all POD). */
+export function namespaceOptionsOf(config: cri.PodSandboxConfig): {
+  readonly network: cri.NamespaceMode;
+  readonly pid: cri.NamespaceMode;
+  readonly ipc: cri.NamespaceMode;
+} {
+  const options = config.linux?.securityContext?.namespaceOptions;
+  return { network: options?.network ?? "POD", pid: options?.pid ?? "POD", ipc: options?.ipc ?? "POD" };
+}
+
+/** A pod that already shares the host, or says it is privileged, may hold privileged containers. */
+export function isPrivilegedSandbox(config: cri.PodSandboxConfig): boolean {
+  const modes = namespaceOptionsOf(config);
+  const privileged = config.linux?.securityContext?.privileged ?? false;
+  return privileged || Object.values(modes).includes("NODE");
+}

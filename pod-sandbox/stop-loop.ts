@@ -1,0 +1,93 @@
+import type { Logger } from "../cri-api/index.ts";
+import type { Runtime } from "../oci/index.ts";
+import { isLive } from "./container.ts";
+import type { Container, LiveContainer } from "./container.ts";
+import { waitUnlessAborted } from "./creations.ts";
+import type { ExitWatch } from "./exit-watch.ts";
+import type { RecordStore } from "./record-store.ts";
+
+/** Brings containers to their end, one loop per container, whatever becomes of the callers that asked for it. */
+export interface StopLoops {
+  /**
+   * Sends the stop signal, waits, kills at the deadline and resolves when the container has ended; at once if it had.
+   * A later call can only bring the deadline forward. The loop goes on when `signal` makes its caller leave.
+   */
+  stop(id: string, graceMs: number, signal: AbortSignal): Promise<void>;
+}
+
+interface StopLoop {
+  readonly ended: Promise<void>;
+  /** Brings the kill forward to `graceMs` from now, if that is earlier than planned. */
+  shorten(graceMs: number): void;
+}
+
+interface StopLoopParts {
+  readonly containers: RecordStore<Container>;
+  readonly runtimes: ReadonlyMap<string, Runtime>;
+  readonly exits: ExitWatch;
+  readonly log: Logger;
+}
+
+const sigkill = 9;
+const firstKillPauseMs = 20;
+const longestKillPauseMs = 60_000;
+/** setTimeout's own limit; a longer grace period is as good as this one. */
+const longestTimerMs = 2_147_483_647;
+
+export function createStopLoops(parts: StopLoopParts): StopLoops {
+  const loops = new Map<string, StopLoop>();
+
+  function begin(container: LiveContainer, graceMs: number): StopLoop {
+    const { promise: deadline, resolve: killNow } = Promise.withResolvers<void>();
+    let timer: NodeJS.Timeout | undefined;
+    let killAtMs = Number.POSITIVE_INFINITY;
+    const loop: StopLoop = {
+      ended: bringToEnd(container, graceMs, deadline).finally(() => {
+        clearTimeout(timer);
+        loops.delete(container.id);
+      }),
+      shorten(laterGraceMs) {
+        const wantedAtMs = performance.now() + laterGraceMs;
+        if (wantedAtMs >= killAtMs) return;
+        killAtMs = wantedAtMs;
+        clearTimeout(timer);
+        timer = setTimeout(killNow, Math.min(laterGraceMs, longestTimerMs));
+      },
+    };
+    loop.ended.catch(() => undefined); // reported to whoever still waits
+    loop.shorten(graceMs);
+    loops.set(container.id, loop);
+    return loop;
+  }
+
+  async function bringToEnd(container: LiveContainer, graceMs: number, deadline: Promise<void>): Promise<void> {
+    const ended = parts.exits.ended(container.id).then(() => true);
+    const runtime = parts.runtimes.get(container.runtime);
+    if (!runtime) throw new Error(`runtime handler "${container.runtime}" is not configured any more`);
+    if (graceMs > 0 && container.state === "running") {
+      await runtime.kill(container.id, container.init, container.stopSignal);
+      if (await Promise.race([ended, deadline.then(() => false)])) return;
+    }
+    for (let pauseMs = firstKillPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestKillPauseMs)) {
+      await runtime.kill(container.id, container.init, sigkill);
+      if (await Promise.race([ended, after(pauseMs)])) return;
+      if (pauseMs === longestKillPauseMs) parts.log.warn({ containerId: container.id }, "container survives SIGKILL");
+    }
+  }
+
+  return {
+    async stop(id, graceMs, signal) {
+      const container = parts.containers.get(id);
+      if (!container || !isLive(container)) return;
+      const loop = loops.get(id);
+      if (loop) loop.shorten(graceMs);
+      await waitUnlessAborted((loop ?? begin(container, graceMs)).ended, signal);
+    },
+  };
+}
+
+async function after(ms: number): Promise<false> {
+  const { promise, resolve } = Promise.withResolvers<false>();
+  setTimeout(resolve, ms, false).unref();
+  return await promise;
+}
