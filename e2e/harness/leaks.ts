@@ -92,17 +92,31 @@ async function findProcesses(scope: Scope): Promise<string[]> {
   return lines.filter((line) => line !== undefined);
 }
 
+/** Ours is what runs in this network namespace, names a thing of ours, or lives in a cgroup or on files of ours. */
 async function describeIfOurs(scope: Scope, network: string, pid: string): Promise<string | undefined> {
   const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
   const stat = await read("stat");
-  // Fields after the command, which may itself hold blanks and brackets: state, then ppid, ... starttime is the 20th.
+  // Fields after the command, which may itself hold blanks and brackets: state, then ppid; starttime is the 20th.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  if (stat === "" || fields[0] === "Z" || fields[1] === String(process.pid)) return undefined;
+  const isOfTestRunner = fields[1] === String(process.pid) || fields[1] === String(process.ppid);
+  if (stat === "" || fields[0] === "Z" || isOfTestRunner) return undefined;
   const commandLine = (await read("cmdline")).replaceAll("\0", " ").trim();
-  const isHere = (await readlink(`/proc/${pid}/ns/net`).catch(() => "")) === network;
-  const isInPod = !isHere && (isOurs(scope, commandLine) || isOurs(scope, await read("mountinfo")));
-  if (!isHere && !isInPod) return undefined;
-  return `${pid} started ${fields[19]}: ${commandLine || stat.slice(0, stat.lastIndexOf(")") + 1)}`;
+  const isFound =
+    (await readlink(`/proc/${pid}/ns/net`).catch(() => "")) === network ||
+    isOurs(scope, commandLine) ||
+    isOurs(scope, await read("cgroup")) ||
+    isOnOurFiles(scope, await read("mountinfo"));
+  return isFound
+    ? `${pid} started ${fields[19]}: ${commandLine || stat.slice(0, stat.lastIndexOf(")") + 1)}`
+    : undefined;
+}
+
+/** A container sees our folders at places of its own; the host sees them where they are. */
+function isOnOurFiles(scope: Scope, mountTable: string): boolean {
+  const { directory } = scope.workspace;
+  return mountTable
+    .split("\n")
+    .some((line) => line.includes(directory) && !(line.split(" ")[4] ?? "").startsWith(directory));
 }
 
 async function listLinks(): Promise<string[]> {

@@ -1,0 +1,94 @@
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { exerciseCrictl } from "./conformance/crictl.ts";
+import { runCritest } from "./conformance/critest.ts";
+import { mirroredHosts, pushStandIns } from "./conformance/images.ts";
+import { type Daemon, startDaemon } from "./harness/daemon.ts";
+import { findTraces, waitForNoLeaks } from "./harness/leaks.ts";
+import { removeNodeNetwork } from "./harness/network.ts";
+import { startRegistry } from "./harness/registry.ts";
+import { createReport, type Report } from "./harness/report.ts";
+import { cacheDirectory } from "./harness/repository.ts";
+import { createWorkspace, type Workspace } from "./harness/workspace.ts";
+
+const usage = `npm run conformance [-- OPTIONS]: the Kubernetes tools against Berth
+  --only crictl|critest   one of the two
+  --runtime crun|runc     critest with this runtime (default crun)
+  --serial                critest one spec at a time
+  --focus REGEX           only the specs of critest that match`;
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: "string" },
+    runtime: { type: "string", default: "crun" },
+    serial: { type: "boolean", default: false },
+    focus: { type: "string" },
+    help: { type: "boolean", default: false },
+  },
+});
+
+const binaries = path.join(cacheDirectory, "conformance/current");
+
+/** Starts a registry with stand-ins and a daemon, hands them to `work`, and checks that nothing is left after it. */
+async function withDaemon(
+  report: Report,
+  title: string,
+  work: (daemon: Daemon, registry: string, digest: string) => Promise<void>,
+): Promise<void> {
+  await using workspace = await createWorkspace();
+  await using registry = await startRegistry(path.join(workspace.directory, "registry"));
+  const { digest } = await pushStandIns(path.join(workspace.directory, "images"), registry.address);
+  const before = await findTraces({ workspace, ids: new Set() });
+  let log = "";
+  try {
+    await using daemon = await startDaemon(workspace, { registries: [registry.address], mirroredHosts });
+    await work(daemon, registry.address, digest);
+    log = await daemon.readLog();
+  } finally {
+    await removeNodeNetwork(workspace);
+  }
+  await report.check(`nothing is left after ${title}`, () => expectNoLeaks(workspace, before, log));
+}
+
+async function expectNoLeaks(
+  workspace: Workspace,
+  before: Awaited<ReturnType<typeof findTraces>>,
+  log: string,
+): Promise<void> {
+  const ids = new Set(log.match(/\b[0-9a-f]{64}\b/gu));
+  const left = await waitForNoLeaks(before, { workspace, ids });
+  // Images stay, as on a node; the folder goes with the workspace.
+  const relevant = left.filter((line) => !line.startsWith(`files: ${workspace.directory}/`));
+  if (relevant.length > 0) throw new Error(`left behind:\n${relevant.join("\n")}`);
+}
+
+async function main(): Promise<void> {
+  if (options.help) return console.log(usage);
+  const report = createReport();
+  if (options.only !== "critest") {
+    for (const runtimeHandler of ["crun", "runc"]) {
+      await withDaemon(report, `crictl with ${runtimeHandler}`, async (daemon) => {
+        const image = "registry.k8s.io/e2e-test-images/busybox:1.29-2";
+        await exerciseCrictl({ crictl: path.join(binaries, "crictl"), daemon, runtimeHandler, image }, report);
+      });
+    }
+  }
+  if (options.only !== "crictl") {
+    await withDaemon(report, `critest with ${options.runtime}`, (daemon, _registry, digest) =>
+      runCritest(
+        {
+          binaries,
+          daemon,
+          digest,
+          runtimeHandler: options.runtime,
+          parallel: options.serial ? 1 : 4,
+          focus: options.focus,
+        },
+        report,
+      ),
+    );
+  }
+  if (!report.conclude("conformance")) process.exitCode = 1;
+}
+
+await main();
