@@ -1,1 +1,25 @@
-export {};
+export { helperPath } from "./binding.ts";
+export { type CapabilitySets, cgroupLayout, type CgroupLayout, kernelCapabilities } from "./facts.ts";
+export {
+  mkdirInRoot,
+  readFileBounded,
+  readFileInRoot,
+  readFilesBounded,
+  removeTree,
+  which,
+  writeFifo,
+  writeFileAtomically,
+} from "./files.ts";
+export { isAlive, openProcess, type ProcessHandle, type ProcessIdentity, processIdentity } from "./identity.ts";
+export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
+export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";
+export { resolveMountSources, type SourceInfo, type SourceKind } from "./mount-sources.ts";
+export { type MountEntry, readMountTable } from "./mount-table.ts";
+export { connectInNamespace, type NamespaceKind, pinNamespaces, unpinNamespace } from "./namespaces.ts";
+export { type Child, type Command, type ExitStatus, spawn, type StdioSpec } from "./process.ts";
+export { run, type RunCommand, type RunResult } from "./run.ts";
+export { connectSeqpacket, type SeqpacketHandlers, type SeqpacketSocket } from "./sockets.ts";
+export { type ConsoleSocket, openConsoleSocket, recvFds, sendFds, setWindowSize } from "./sockets.ts";
+export { SyscallError } from "./syscall-error.ts";
+export { type FileStatus, syscalls } from "./syscalls.ts";
+export { createEventFd, type DirectoryEvent, type DirectoryEventKind, type EventFd, watchDirectory } from "./watch.ts";

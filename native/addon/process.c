@@ -1,0 +1,276 @@
+/* Children, pidfds and the small descriptors around them. */
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "berth.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+enum { spawn_process_group = 1, spawn_session = 2, max_child_fds = 32, child_stack_bytes = 64 * 1024 };
+
+struct start {
+  char **argv;
+  char **environment;
+  const char *directory; /* NULL: stay */
+  const int *fds;        /* fds[i] becomes descriptor i of the child, -1 becomes /dev/null */
+  size_t fd_count;
+  unsigned flags;
+  int error;
+  const char *step;
+};
+
+#define IN_CHILD __attribute__((no_sanitize("address", "undefined"), no_stack_protector))
+
+IN_CHILD static int fail_start(struct start *start, const char *step) {
+  start->error = errno;
+  start->step = step;
+  return 127;
+}
+
+/* Ignored signals stay ignored over exec, and Node ignores SIGPIPE: hand on the defaults. */
+IN_CHILD static void reset_signals(void) {
+  struct sigaction standard;
+  standard.sa_handler = SIG_DFL;
+  standard.sa_flags = 0;
+  sigemptyset(&standard.sa_mask);
+  for (int number = 1; number < 32; number++) sigaction(number, &standard, NULL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* First out of the way of the numbers to be filled, then into place; dup2 clears close-on-exec. */
+IN_CHILD static int place_fds(struct start *start) {
+  int moved[max_child_fds];
+  int null_fd = -1;
+  int floor = (int)start->fd_count;
+  for (size_t i = 0; i < start->fd_count; i++) {
+    int source = start->fds[i];
+    if (source < 0) {
+      if (null_fd < 0) null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+      source = null_fd;
+    }
+    moved[i] = fcntl(source, F_DUPFD_CLOEXEC, floor);
+    if (moved[i] < 0) return -1;
+  }
+  for (size_t i = 0; i < start->fd_count; i++)
+    if (dup2(moved[i], (int)i) < 0) return -1;
+  return (int)syscall(SYS_close_range, (unsigned)floor, ~0U, 0);
+}
+
+/* Shares the parent's memory while the parent's thread waits: only calls that touch nothing of libc's state. */
+IN_CHILD static int child_main(void *data) {
+  struct start *start = data;
+  if ((start->flags & spawn_session) != 0 && setsid() < 0) return fail_start(start, "setsid");
+  if ((start->flags & spawn_process_group) != 0 && setpgid(0, 0) < 0) return fail_start(start, "setpgid");
+  if (start->directory != NULL && chdir(start->directory) < 0) return fail_start(start, "chdir");
+  if (place_fds(start) < 0) return fail_start(start, "dup");
+  umask(022);
+  reset_signals();
+  execve(start->argv[0], start->argv, start->environment);
+  return fail_start(start, "execve");
+}
+
+/* Like vfork: costs the same however large the heap is. Returns the pid or -errno. */
+static pid_t start_child(struct start *start, int *pidfd) {
+  char *stack = mmap(NULL, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED) {
+    start->step = "mmap";
+    return -errno;
+  }
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of ours may run in the child */
+  pid_t pid = clone(child_main, stack + child_stack_bytes, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, start, pidfd);
+  int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  munmap(stack, child_stack_bytes);
+  if (pid < 0) {
+    start->step = "clone";
+    return -error;
+  }
+  if (start->error == 0) return pid;
+  siginfo_t info;
+  while (waitid(P_PIDFD, (id_t)*pidfd, &info, WEXITED) < 0 && errno == EINTR) continue;
+  close(*pidfd);
+  return -start->error;
+}
+
+static napi_value pair(napi_env env, napi_value first, napi_value second) {
+  napi_value array;
+  napi_create_array_with_length(env, 2, &array);
+  napi_set_element(env, array, 0, first);
+  napi_set_element(env, array, 1, second);
+  return array;
+}
+
+/* spawn(argv, env, cwd | null, fds, flags): [pid, pidfd], or [-errno, name of the call that failed]. */
+static napi_value js_spawn(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct start start = {.step = "spawn"};
+  size_t argc, envc;
+  start.argv = args_string_list(&args, 0, &argc);
+  start.environment = args_string_list(&args, 1, &envc);
+  if (!args_is_null(&args, 2)) start.directory = args_string(&args, 2);
+  int *fds = args_fd_list(&args, 3, &start.fd_count);
+  start.fds = fds;
+  start.flags = (unsigned)args_integer(&args, 4, 0, spawn_process_group | spawn_session);
+  int pidfd = -1;
+  int64_t result = args.error;
+  if (result == 0 && (argc == 0 || start.fd_count < 3 || start.fd_count > max_child_fds)) result = -EINVAL;
+  if (result == 0) result = start_child(&start, &pidfd);
+  free_string_list(start.argv);
+  free_string_list(start.environment);
+  free(fds);
+  napi_value second = NULL;
+  if (result < 0)
+    napi_create_string_utf8(env, start.step, NAPI_AUTO_LENGTH, &second);
+  else
+    second = make_integer(env, pidfd);
+  return args_answer_value(&args, pair(env, make_integer(env, result), second));
+}
+
+/* reap(pidfd): code, or 256 + signal; -EAGAIN while the child runs. */
+static napi_value js_reap(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int pidfd = args_fd(&args, 0);
+  if (args.error != 0) return args_answer(&args, 0);
+  siginfo_t status;
+  memset(&status, 0, sizeof status);
+  if (waitid(P_PIDFD, (id_t)pidfd, &status, WEXITED | WNOHANG) < 0) return args_answer(&args, -errno);
+  if (status.si_pid == 0) return args_answer(&args, -EAGAIN);
+  return args_answer(&args, status.si_code == CLD_EXITED ? status.si_status : 256 + status.si_status);
+}
+
+static napi_value js_pidfd_open(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  pid_t pid = (pid_t)args_integer(&args, 0, 1, INT32_MAX);
+  if (args.error != 0) return args_answer(&args, 0);
+  return args_answer(&args, result_of(syscall(SYS_pidfd_open, pid, 0)));
+}
+
+static napi_value js_pidfd_signal(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int pidfd = args_fd(&args, 0);
+  int number = (int)args_integer(&args, 1, 0, 64);
+  if (args.error != 0) return args_answer(&args, 0);
+  return args_answer(&args, result_of(syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0)));
+}
+
+/* Group 1 would be init's and 0 our own: neither is ever meant. */
+static napi_value js_signal_group(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  pid_t group = (pid_t)args_integer(&args, 0, 2, INT32_MAX);
+  int number = (int)args_integer(&args, 1, 0, 64);
+  if (args.error != 0) return args_answer(&args, 0);
+  return args_answer(&args, result_of(kill(-group, number)));
+}
+
+static napi_value js_pipe(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int fds[2];
+  if (args.error != 0 || pipe2(fds, O_CLOEXEC) < 0) return args_answer(&args, -errno);
+  return args_answer_value(&args, pair(env, make_integer(env, fds[0]), make_integer(env, fds[1])));
+}
+
+/* readKernelFile(path, limit): a small file of /proc or /sys, whose reading does not wait. */
+static napi_value js_read_kernel_file(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  const char *path = args_string(&args, 0);
+  size_t limit = (size_t)args_integer(&args, 1, 1, 65536);
+  if (args.error != 0) return args_answer(&args, 0);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) return args_answer(&args, -errno);
+  char *buffer = malloc(limit);
+  ssize_t length = buffer == NULL ? -1 : read(fd, buffer, limit);
+  int error = buffer == NULL ? ENOMEM : errno;
+  close(fd);
+  napi_value answer = length < 0 ? make_integer(env, -error) : make_bytes(env, buffer, (size_t)length);
+  free(buffer);
+  return args_answer_value(&args, answer);
+}
+
+static napi_value js_close(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int fd = args_fd(&args, 0);
+  return args_answer(&args, args.error != 0 ? 0 : result_of(close(fd)));
+}
+
+/* read(fd, limit): bytes or -errno; meant for descriptors that do not block. */
+static napi_value js_read(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int fd = args_fd(&args, 0);
+  size_t limit = (size_t)args_integer(&args, 1, 1, 1 << 20);
+  if (args.error != 0) return args_answer(&args, 0);
+  char *buffer = malloc(limit);
+  ssize_t length = buffer == NULL ? -1 : read(fd, buffer, limit);
+  int error = buffer == NULL ? ENOMEM : errno;
+  napi_value answer = length < 0 ? make_integer(env, -error) : make_bytes(env, buffer, (size_t)length);
+  free(buffer);
+  return args_answer_value(&args, answer);
+}
+
+static napi_value js_write(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int fd = args_fd(&args, 0);
+  size_t length;
+  const uint8_t *bytes = args_bytes(&args, 1, &length);
+  if (args.error != 0) return args_answer(&args, 0);
+  return args_answer(&args, result_of(write(fd, length > 0 ? (const void *)bytes : "", length)));
+}
+
+static napi_value js_eventfd(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  return args_answer(&args, args.error != 0 ? 0 : result_of(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
+}
+
+/* setWindowSize(fd, rows, columns) */
+static napi_value js_set_window_size(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int fd = args_fd(&args, 0);
+  struct winsize size = {.ws_row = (unsigned short)args_integer(&args, 1, 0, UINT16_MAX),
+                         .ws_col = (unsigned short)args_integer(&args, 2, 0, UINT16_MAX)};
+  if (args.error != 0) return args_answer(&args, 0);
+  return args_answer(&args, result_of(ioctl(fd, TIOCSWINSZ, &size)));
+}
+
+const struct entry process_entries[] = {
+    {"spawn", js_spawn},
+    {"reap", js_reap},
+    {"pidfdOpen", js_pidfd_open},
+    {"pidfdSignal", js_pidfd_signal},
+    {"signalGroup", js_signal_group},
+    {"pipe", js_pipe},
+    {"readKernelFile", js_read_kernel_file},
+    {"close", js_close},
+    {"read", js_read},
+    {"write", js_write},
+    {"eventfd", js_eventfd},
+    {"setWindowSize", js_set_window_size},
+    {NULL, NULL},
+};

@@ -1,0 +1,143 @@
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { getMachine } from "./events.ts";
+import { errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
+
+/**
+ * Replaces a file in one step that survives a power cut: written aside, fdatasync, rename, fsync of the folder. What a
+ * crash may leave beside it is named `.NAME.HEX.tmp`.
+ * @throws {SyscallError} ENOENT without the folder, ENOSPC, …
+ */
+export async function writeFileAtomically(
+  path: string,
+  data: Uint8Array | string,
+  options: { readonly mode?: number } = {},
+): Promise<void> {
+  const folder = dirname(requireAbsolute("open", path));
+  const name = basename(path);
+  const aside = `.${name}.${randomBytes(6).toString("hex")}.tmp`;
+  const bytes = typeof data === "string" ? Buffer.from(data) : data;
+  await getMachine().job("quick", path, (addon, token) =>
+    addon.writeFile(token, folder, name, aside, bytes, options.mode ?? 0o600),
+  );
+}
+
+function isAbsence(thrown: unknown): boolean {
+  return thrown instanceof SyscallError && (thrown.code === "ENOENT" || thrown.code === "ENOTDIR");
+}
+
+async function readFile(root: string | null, path: string, maxBytes: number): Promise<Buffer | undefined> {
+  try {
+    const { output } = await getMachine().job("quick", path, (addon, token) =>
+      addon.readFile(token, path, root, maxBytes),
+    );
+    return output;
+  } catch (thrown) {
+    if (isAbsence(thrown)) return undefined;
+    throw thrown;
+  }
+}
+
+/**
+ * Reads a regular file whole; `undefined` if it is absent.
+ * @throws {SyscallError} EFBIG above `maxBytes`, EISDIR, EINVAL for anything else that is not a regular file.
+ */
+export async function readFileBounded(path: string, maxBytes: number): Promise<Buffer | undefined> {
+  return await readFile(null, requireAbsolute("open", path), maxBytes);
+}
+
+/**
+ * Reads many small files (a cgroup's, say) in one go on one thread, in the order asked; `undefined` for each that cannot
+ * be read or is larger than `maxBytes`.
+ */
+export async function readFilesBounded(
+  paths: readonly string[],
+  maxBytes: number,
+): Promise<readonly (Buffer | undefined)[]> {
+  for (const path of paths) requireAbsolute("open", path);
+  const { output } = await getMachine().job("quick", undefined, (addon, token) =>
+    addon.readFiles(token, paths, maxBytes),
+  );
+  let offset = 0;
+  return paths.map(() => {
+    const length = output.readInt32LE(offset);
+    offset += 4;
+    if (length < 0) return undefined;
+    offset += length;
+    return output.subarray(offset - length, offset);
+  });
+}
+
+/**
+ * As {@link readFileBounded}, with every component and symbolic link resolved as if `root` were `/`. Devices and FIFOs
+ * are not even opened.
+ * @throws {SyscallError} as `readFileBounded`; ENOENT if `root` itself is absent is also `undefined`.
+ */
+export async function readFileInRoot(
+  root: string,
+  path: string,
+  options: { readonly maxBytes: number },
+): Promise<Buffer | undefined> {
+  return await readFile(requireAbsolute("open", root), path, options.maxBytes);
+}
+
+/**
+ * Makes a folder and its missing parents, resolving every link as if `root` were `/`. Mode and owner go to the folders
+ * made; those that exist stay as they are.
+ * @throws {SyscallError} ENOTDIR if a component is no folder, EINVAL if `path` holds `..`.
+ */
+export async function mkdirInRoot(
+  root: string,
+  path: string,
+  options: { readonly mode: number; readonly uid?: number; readonly gid?: number },
+): Promise<void> {
+  if (path.split("/").includes("..")) throw new SyscallError("mkdir", errno.EINVAL, path);
+  await getMachine().job("quick", path, (addon, token) =>
+    addon.makeDirectories(token, requireAbsolute("open", root), path, options.mode, options.uid ?? 0, options.gid ?? 0),
+  );
+}
+
+/**
+ * Deletes a file or a whole tree; absent is a success. Never follows a symbolic link, never enters another mount.
+ * @throws {SyscallError} EXDEV or EBUSY at a mount point (everything beside it may be gone by then).
+ */
+export async function removeTree(path: string): Promise<void> {
+  const plain = requireAbsolute("unlink", path).replace(/\/+$/, "");
+  if (plain === "" || [".", ".."].includes(basename(plain))) throw new SyscallError("unlink", errno.EINVAL, path);
+  await getMachine().job("bulk", path, (addon, token) => addon.removeTree(token, plain));
+}
+
+/**
+ * Writes to a FIFO that somebody reads, without waiting for a reader or for room.
+ * @throws {SyscallError} ENXIO if nobody has it open for reading, EAGAIN if it is full, EINVAL if it is no FIFO.
+ */
+export async function writeFifo(path: string, data: Uint8Array | string): Promise<void> {
+  const bytes = typeof data === "string" ? Buffer.from(data) : data;
+  await getMachine().job("quick", path, (addon, token) => addon.writeFifo(token, requireAbsolute("open", path), bytes));
+}
+
+const standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+async function isProgram(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return (await stat(path)).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Finds a program by name in a colon-separated list of folders (a standard one unless given); a name with a slash is
+ * looked at as it is. `undefined` if there is none.
+ */
+export async function which(name: string, path: string = standardPath): Promise<string | undefined> {
+  if (name.includes("/")) return (await isProgram(name)) ? name : undefined;
+  for (const folder of path.split(":")) {
+    const candidate = join(folder, name);
+    if (folder.startsWith("/") && (await isProgram(candidate))) return candidate;
+  }
+  return undefined;
+}

@@ -1,0 +1,61 @@
+#include <asm/unistd.h>
+
+#include "helper.h"
+
+size_t text_length(const char *text) {
+  size_t length = 0;
+  while (text[length] != '\0') length++;
+  return length;
+}
+
+int text_equals(const char *left, const char *right) {
+  while (*left != '\0' && *left == *right) {
+    left++;
+    right++;
+  }
+  return *left == *right;
+}
+
+char *put_number(char *place, unsigned long value) {
+  char digits[24];
+  size_t count = 0;
+  do {
+    digits[count++] = (char)('0' + value % 10);
+    value /= 10;
+  } while (value > 0);
+  while (count > 0) *place++ = digits[--count];
+  *place++ = '\0';
+  return place;
+}
+
+char *put_text(char *place, const char *text) {
+  do *place++ = *text;
+  while (*text++ != '\0');
+  return place;
+}
+
+int write_all(int fd, const char *bytes, size_t length) {
+  while (length > 0) {
+    long written = call3(__NR_write, fd, bytes, length);
+    if (written < 0) return -1;
+    bytes += written;
+    length -= (size_t)written;
+  }
+  return 0;
+}
+
+int report_failure(const char *step, long error) {
+  char line[128];
+  char *end = put_text(put_number(line, (unsigned long)-error), step);
+  write_all(1, line, (size_t)(end - line));
+  return 1;
+}
+
+int run_command(int argc, char **argv) {
+  if (argc == 2 && text_equals(argv[1], "pause")) return run_pause();
+  if (argc == 3 && text_equals(argv[1], "umount")) return run_umount(argv[2]);
+  if (argc == 2 && text_equals(argv[1], "resolve")) return run_resolve();
+  static const char usage[] = "usage: berth-helper pause | umount TARGET | resolve\n";
+  write_all(2, usage, sizeof usage - 1);
+  return 64;
+}

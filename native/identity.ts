@@ -1,0 +1,92 @@
+import { type Addon } from "./binding.ts";
+import { getMachine, readable } from "./events.ts";
+import { check, errno, SyscallError } from "./syscall-error.ts";
+
+/** A process beyond doubt: a pid alone may be given to another process later. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat, in clock ticks since boot. */
+  readonly startTime: string;
+}
+
+/** A process that is not our child, held so that its pid cannot mean another. */
+export interface ProcessHandle extends Disposable, AsyncDisposable {
+  readonly identity: ProcessIdentity;
+  /** Resolves when the process has ended (a zombie has). Rejects if the handle is disposed before. */
+  readonly exited: Promise<void>;
+  /** Sends a signal; does nothing if the process has ended. @throws {SyscallError} EPERM */
+  signal(signal: number): void;
+}
+
+interface ProcessFacts {
+  readonly state: string;
+  readonly startTime: string;
+}
+
+function readFacts(addon: Addon, pid: number): ProcessFacts | undefined {
+  if (!Number.isSafeInteger(pid) || pid < 1) return undefined;
+  const stat = addon.readKernelFile(`/proc/${pid}/stat`, 4096);
+  if (typeof stat === "number") return undefined;
+  // The second field is the command's name, which may hold spaces and brackets; what follows the last bracket is safe.
+  const text = stat.toString("latin1");
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const state = fields[0];
+  const startTime = fields[19];
+  return state === undefined || startTime === undefined ? undefined : { state, startTime };
+}
+
+function isEnded(facts: ProcessFacts): boolean {
+  return facts.state === "Z" || facts.state === "X";
+}
+
+/** The identity of a living process, `undefined` if there is none of that pid (or only a zombie). */
+export async function processIdentity(pid: number): Promise<ProcessIdentity | undefined> {
+  const facts = readFacts(getMachine().addon, pid);
+  return facts === undefined || isEnded(facts) ? undefined : { pid, startTime: facts.startTime };
+}
+
+/** Whether this very process is there and no zombie. Synchronous and cheap (one small read of /proc). */
+export function isAlive(identity: ProcessIdentity): boolean {
+  const facts = readFacts(getMachine().addon, identity.pid);
+  return facts !== undefined && !isEnded(facts) && facts.startTime === identity.startTime;
+}
+
+/**
+ * Takes hold of a living process; `undefined` if it has ended. Keeps the event loop alive until it ends or the handle is
+ * disposed.
+ * @throws {SyscallError} EMFILE
+ */
+export function openProcess(identity: ProcessIdentity): ProcessHandle | undefined {
+  const { addon, watch } = getMachine();
+  const pidfd = addon.pidfdOpen(identity.pid);
+  if (pidfd === -errno.ESRCH || pidfd === -errno.EINVAL) return undefined;
+  check("pidfd_open", pidfd);
+  if (!isAlive(identity)) {
+    addon.close(pidfd);
+    return undefined;
+  }
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  promise.catch(() => undefined); // nobody need be waiting when the handle is disposed
+  let isOpen = true;
+  const dispose = (): void => {
+    if (!isOpen) return;
+    isOpen = false;
+    exitWatch.stop();
+    addon.close(pidfd);
+    reject(new Error("process handle was disposed"));
+  };
+  const exitWatch = watch(pidfd, readable, () => {
+    resolve();
+    dispose();
+  });
+  return {
+    identity,
+    exited: promise,
+    signal: (number) => {
+      const result = isOpen ? addon.pidfdSignal(pidfd, number) : 0;
+      if (result < 0 && result !== -errno.ESRCH) throw new SyscallError("pidfd_send_signal", -result);
+    },
+    [Symbol.dispose]: dispose,
+    [Symbol.asyncDispose]: async () => dispose(),
+  };
+}

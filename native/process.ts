@@ -1,0 +1,152 @@
+import { Socket } from "node:net";
+import type { Addon } from "./binding.ts";
+import { getMachine, type Machine, readable } from "./events.ts";
+import { check, checkValue, requireAbsolute, SyscallError } from "./syscall-error.ts";
+
+/**
+ * What a descriptor of the child is. `"pipe-write"`: the child writes, we read. `"pipe-read"`: the child reads, we
+ * write. `"socket"`: one end of a unix stream pair. `{ fd }`: a copy of ours, which stays open here.
+ */
+export type StdioSpec = "null" | "pipe-read" | "pipe-write" | "socket" | { readonly fd: number };
+
+/** A program to start; nothing but what is written here reaches it. */
+export interface Command {
+  /** The first is the absolute path of the program: PATH is not searched (see `which`). */
+  readonly argv: readonly [string, ...string[]];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Index = descriptor in the child; 3 at least, 32 at most. */
+  readonly stdio: readonly StdioSpec[];
+  /** Give the child a process group of its own. */
+  readonly processGroup?: boolean;
+  /** Give the child a session of its own (and with it a process group). */
+  readonly session?: boolean;
+}
+
+/** How a process ended. */
+export type ExitStatus =
+  | { readonly kind: "exited"; readonly code: number }
+  | { readonly kind: "signaled"; readonly signal: number };
+
+/** A started child. It keeps the event loop alive until it has ended. */
+export interface Child {
+  readonly pid: number;
+  /** Our ends, by descriptor of the child; `undefined` where it has none. Whoever spawns closes them. */
+  readonly stdio: readonly (Socket | undefined)[];
+  /** Resolves when the child has ended and been reaped; never rejects. */
+  readonly exited: Promise<ExitStatus>;
+  /** Sends a signal to this very process; does nothing once it has been reaped. */
+  kill(signal: number): void;
+  /** Sends a signal to the process group led by the child; does nothing once the child has been reaped. */
+  killGroup(signal: number): void;
+}
+
+interface Descriptor {
+  readonly childFd: number;
+  /** Made for the child and closed here once it has it. */
+  readonly isOwned: boolean;
+  readonly parentFd?: number;
+  readonly direction?: "in" | "out" | "both";
+}
+
+const streamType = 1;
+const groupFlag = 1;
+const sessionFlag = 2;
+
+function openDescriptor(addon: Addon, spec: StdioSpec): Descriptor {
+  if (typeof spec === "object") return { childFd: spec.fd, isOwned: false };
+  switch (spec) {
+    case "null":
+      return { childFd: -1, isOwned: false };
+    case "pipe-read": {
+      const [readEnd, writeEnd] = checkValue("pipe2", addon.pipe());
+      return { childFd: readEnd, isOwned: true, parentFd: writeEnd, direction: "out" };
+    }
+    case "pipe-write": {
+      const [readEnd, writeEnd] = checkValue("pipe2", addon.pipe());
+      return { childFd: writeEnd, isOwned: true, parentFd: readEnd, direction: "in" };
+    }
+    case "socket": {
+      const [ours, theirs] = checkValue("socketpair", addon.socketPair(streamType));
+      return { childFd: theirs, isOwned: true, parentFd: ours, direction: "both" };
+    }
+  }
+}
+
+function closeAll(addon: Addon, descriptors: readonly Descriptor[], side: "child" | "parent"): void {
+  for (const { childFd, isOwned, parentFd } of descriptors) {
+    if (side === "child" && isOwned) addon.close(childFd);
+    if (side === "parent" && parentFd !== undefined) addon.close(parentFd);
+  }
+}
+
+function openSocket({ parentFd, direction }: Descriptor): Socket | undefined {
+  if (parentFd === undefined) return undefined;
+  return new Socket({ fd: parentFd, readable: direction !== "out", writable: direction !== "in" });
+}
+
+function startChild(
+  addon: Addon,
+  command: Command,
+  descriptors: readonly Descriptor[],
+): { pid: number; pidfd: number } {
+  const flags = (command.processGroup ? groupFlag : 0) | (command.session ? sessionFlag : 0);
+  const environment = Object.entries(command.env).map(([name, value]) => `${name}=${value}`);
+  const fds = descriptors.map(({ childFd }) => childFd);
+  const [pid, second] = addon.spawn(command.argv, environment, command.cwd ?? null, fds, flags);
+  if (typeof second === "number") return { pid, pidfd: second };
+  throw new SyscallError(second, -pid, second === "chdir" ? command.cwd : command.argv[0]);
+}
+
+function makeChild({ addon, watch }: Machine, pid: number, pidfd: number, stdio: Child["stdio"]): Child {
+  const { promise, resolve } = Promise.withResolvers<ExitStatus>();
+  let isReaped = false;
+  const exitWatch = watch(pidfd, readable, () => {
+    const status = addon.reap(pidfd);
+    // Until here the pid could not be given to another process; from here on no signal is sent.
+    isReaped = true;
+    exitWatch.stop();
+    addon.close(pidfd);
+    resolve(status >= 256 ? { kind: "signaled", signal: status - 256 } : { kind: "exited", code: status });
+  });
+  return {
+    pid,
+    stdio,
+    exited: promise,
+    kill: (signal) => {
+      if (!isReaped) addon.pidfdSignal(pidfd, signal);
+    },
+    killGroup: (signal) => {
+      if (!isReaped) addon.signalGroup(pid, signal);
+    },
+  };
+}
+
+/**
+ * Starts a program without copying this process, whatever its size. The child has the descriptors named and no other,
+ * the environment given and nothing else, default signal dispositions, an empty signal mask and umask 022.
+ *
+ * @throws {SyscallError} at once if it cannot be started, `execve` ENOENT or EACCES, `chdir`; EINVAL for a relative path.
+ */
+export function spawn(command: Command): Child {
+  const machine = getMachine();
+  const { addon } = machine;
+  requireAbsolute("execve", command.argv[0]);
+  const descriptors: Descriptor[] = [];
+  let started: { pid: number; pidfd: number };
+  try {
+    for (const spec of command.stdio) descriptors.push(openDescriptor(addon, spec));
+    started = startChild(addon, command, descriptors);
+  } catch (thrown) {
+    closeAll(addon, descriptors, "parent");
+    throw thrown;
+  } finally {
+    closeAll(addon, descriptors, "child");
+  }
+  return makeChild(machine, started.pid, started.pidfd, descriptors.map(openSocket));
+}
+
+/** Sends a signal to the group of a process known to be alive as its leader. */
+export function signalGroup(processGroup: number, signal: number): void {
+  check("kill", getMachine().addon.signalGroup(processGroup, signal));
+}

@@ -1,0 +1,203 @@
+import { unlink } from "node:fs/promises";
+import { getMachine, type Machine, readable, type Watch, writable } from "./events.ts";
+import { check, checkValue, errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
+
+const streamType = 1;
+const seqpacketType = 5;
+const maxMessageBytes = 64 * 1024;
+const messagesPerTurn = 16;
+
+/** Who hears what a packet socket receives. */
+export interface SeqpacketHandlers {
+  /** One packet, as it was sent. */
+  message(packet: Buffer): void;
+  /** Once: the other side has gone (no error), or reading failed. Not called after `close()`. */
+  closed(error: SyscallError | undefined): void;
+}
+
+/** A connected unix SEQPACKET socket, such as conmon's attach socket. Keeps the event loop alive until it is closed. */
+export interface SeqpacketSocket extends AsyncDisposable {
+  /** Sends one packet; waits while the other side is slow. @throws {SyscallError} EPIPE once it is closed. */
+  send(packet: Uint8Array): Promise<void>;
+  /** Stops and resumes reading, so that a slow consumer slows the sender. */
+  pause(): void;
+  resume(): void;
+  close(): void;
+}
+
+interface Waiting {
+  readonly packet: Uint8Array;
+  readonly sent: () => void;
+  readonly failed: (error: SyscallError) => void;
+}
+
+/** The owner of one packet socket. */
+class PacketSocket implements SeqpacketSocket {
+  readonly #machine: Machine;
+  readonly #fd: number;
+  readonly #handlers: SeqpacketHandlers;
+  readonly #watch: Watch;
+  readonly #queue: Waiting[] = [];
+  #isPaused = false;
+  #isOpen = true;
+
+  constructor(machine: Machine, fd: number, handlers: SeqpacketHandlers) {
+    this.#machine = machine;
+    this.#fd = fd;
+    this.#handlers = handlers;
+    this.#watch = machine.watch(fd, readable, () => this.#turn());
+  }
+
+  async send(packet: Uint8Array): Promise<void> {
+    const result = this.#queue.length > 0 ? -errno.EAGAIN : this.#sendNow(packet);
+    if (result >= 0) return;
+    if (result !== -errno.EAGAIN) throw new SyscallError("send", -result);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#queue.push({ packet, sent: resolve, failed: reject });
+    this.#arm();
+    await promise;
+  }
+  pause(): void {
+    this.#isPaused = true;
+  }
+  resume(): void {
+    this.#isPaused = false;
+    this.#arm();
+  }
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#watch.stop();
+    this.#machine.addon.close(this.#fd);
+    for (const waiting of this.#queue.splice(0)) waiting.failed(new SyscallError("send", errno.EPIPE));
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  #sendNow(packet: Uint8Array): number {
+    return this.#isOpen ? this.#machine.addon.send(this.#fd, packet) : -errno.EPIPE;
+  }
+  #arm(): void {
+    if (this.#isOpen) this.#watch.arm((this.#isPaused ? 0 : readable) | (this.#queue.length > 0 ? writable : 0));
+  }
+  #turn(): void {
+    for (let count = 0; count < messagesPerTurn && this.#isOpen && !this.#isPaused; count++)
+      if (!this.#receive()) break;
+    this.#flush();
+    this.#arm();
+  }
+  /** Whether there may be more. */
+  #receive(): boolean {
+    const packet = this.#machine.addon.read(this.#fd, maxMessageBytes);
+    if (packet === -errno.EAGAIN) return false;
+    if (typeof packet !== "number" && packet.length > 0) {
+      this.#handlers.message(packet);
+      return true;
+    }
+    this.close();
+    this.#handlers.closed(typeof packet === "number" ? new SyscallError("read", -packet) : undefined);
+    return false;
+  }
+  #flush(): void {
+    for (let next = this.#queue[0]; next; next = this.#queue[0]) {
+      const result = this.#sendNow(next.packet);
+      if (result === -errno.EAGAIN) return;
+      this.#queue.shift();
+      if (result < 0) next.failed(new SyscallError("send", -result));
+      else next.sent();
+    }
+  }
+}
+
+/**
+ * Connects to a unix SEQPACKET socket, whose path may exceed 107 bytes.
+ * @throws {SyscallError} ENOENT, ECONNREFUSED, EPROTOTYPE for another kind of socket, EAGAIN if its queue is full
+ */
+export async function connectSeqpacket(path: string, handlers: SeqpacketHandlers): Promise<SeqpacketSocket> {
+  const machine = getMachine();
+  const fd = check("connect", machine.addon.connectUnix(requireAbsolute("connect", path), seqpacketType), path);
+  return new PacketSocket(machine, fd, handlers);
+}
+
+/**
+ * Sends descriptors with at least one byte over a unix socket; they stay open here.
+ * @throws {SyscallError} EAGAIN if it would have to wait
+ */
+export function sendFds(socketFd: number, fds: readonly number[], data: Uint8Array): void {
+  check("sendmsg", getMachine().addon.sendFds(socketFd, fds, data));
+}
+
+/**
+ * Receives bytes and the descriptors that came with them (16 at most), which are the caller's to close and are
+ * close-on-exec. Empty data is the end of the stream.
+ * @throws {SyscallError} EAGAIN if there is nothing yet
+ */
+export function recvFds(
+  socketFd: number,
+  maxBytes: number,
+): { readonly data: Buffer; readonly fds: readonly number[] } {
+  const [data, fds] = checkValue("recvmsg", getMachine().addon.recvFds(socketFd, maxBytes));
+  return { data, fds };
+}
+
+/** A socket on which a runtime hands over the master side of a container's terminal (`--console-socket`). */
+export interface ConsoleSocket extends AsyncDisposable {
+  /** The terminal's descriptor, the caller's to close. Rejects if the socket is disposed before one came. */
+  readonly terminal: Promise<number>;
+}
+
+/** The first descriptor sent is the terminal; more of them would only leak. */
+function takeTerminal({ addon }: Machine, connection: number): number {
+  const [, fds] = checkValue("recvmsg", addon.recvFds(connection, 4096));
+  const [terminal, ...others] = fds;
+  for (const other of others) addon.close(other);
+  if (terminal === undefined) throw new SyscallError("recvmsg", errno.EBADMSG);
+  return terminal;
+}
+
+/**
+ * Listens at a path, which must not exist, for one terminal.
+ * @throws {SyscallError} EADDRINUSE
+ * @see https://github.com/opencontainers/runc/blob/v1.1.5/docs/terminals.md
+ */
+export async function openConsoleSocket(path: string): Promise<ConsoleSocket> {
+  const machine = getMachine();
+  const { addon } = machine;
+  const listener = check("bind", addon.listenUnix(requireAbsolute("bind", path), streamType), path);
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  promise.catch(() => undefined); // nobody need be waiting when the socket is disposed
+  const open = new Map<number, Watch>();
+  const close = (fd: number): void => {
+    open.get(fd)?.stop();
+    if (open.delete(fd)) addon.close(fd);
+  };
+  const onConnection = (): void => {
+    const connection = addon.accept(listener);
+    open.get(listener)?.arm(readable);
+    if (connection < 0) return;
+    const onMessage = (): void => {
+      try {
+        resolve(takeTerminal(machine, connection));
+      } catch (thrown) {
+        reject(thrown);
+      }
+      close(connection);
+    };
+    open.set(connection, machine.watch(connection, readable, onMessage));
+  };
+  open.set(listener, machine.watch(listener, readable, onConnection));
+  return {
+    terminal: promise,
+    [Symbol.asyncDispose]: async () => {
+      reject(new Error("console socket was closed"));
+      for (const fd of open.keys()) close(fd);
+      await unlink(path).catch(() => undefined);
+    },
+  };
+}
+
+/** Sets the size of a terminal, in characters. @throws {SyscallError} ENOTTY */
+export function setWindowSize(terminalFd: number, size: { readonly rows: number; readonly columns: number }): void {
+  check("ioctl", getMachine().addon.setWindowSize(terminalFd, size.rows, size.columns));
+}
