@@ -1,0 +1,49 @@
+/** What `berth serve --config-default` prints and deploy/berth.toml holds: every key, with its default. */
+export const configTemplate = `# Configuration of Berth. Every key is optional; the values below are the defaults.
+# Files in berth.toml.d/ beside this one are read after it, in the order of their names: their tables are
+# merged into these, their other values replace these. Check the result with: berth serve --config-check
+
+# What outlives a reboot: images, layers, records of pods and containers.
+root = "/var/lib/berth"
+
+# What a reboot clears: namespaces, bundles, sockets. Not inside root, nor root in it.
+state = "/run/berth"
+
+# Where kubelet and crictl find Berth. Mode 0660, root:root.
+socket = "/run/berth/berth.sock"
+
+# debug (one line per call and child process), info, warn or error. JSON lines on stderr.
+log_level = "info"
+
+# Who writes cgroups, "cgroupfs" or "systemd". kubelet asks for it at its start and must agree.
+cgroup_driver = "cgroupfs"
+
+# The runtime handler of pods that name none: one of the tables of [runtimes].
+default_runtime = "crun"
+
+# The monitor that stays with each container while Berth restarts: a path, or a name to find in PATH.
+monitor = "conmon"
+
+# One table per runtime handler (RuntimeClass.handler); path is a path, or a name to find in PATH.
+# These two exist even if no file names them. A handler other than the default one whose program is missing is
+# left out, with a warning.
+[runtimes.crun]
+path = "crun"
+
+[runtimes.runc]
+path = "runc"
+
+[cni]
+# Network configurations; the first file by name is used, unless default_network names a network.
+conf_dir = "/etc/cni/net.d"
+plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
+cache_dir = "/var/lib/cni"
+default_network = ""
+
+# Registries by host or host:port. Mirrors are asked in their order, then the host itself.
+# Plain HTTP is spoken only to hosts with insecure = true.
+# [registries."registry.k8s.io"]
+# mirrors = ["127.0.0.1:5000"]
+# [registries."127.0.0.1:5000"]
+# insecure = true
+`;

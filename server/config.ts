@@ -1,0 +1,171 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parse, TomlError } from "smol-toml";
+import { locateKey, renderKeyPath } from "./config-locate.ts";
+import { checkTable, checkTogether, defaultTable, isTable } from "./config-schema.ts";
+import type { ConfigIssue, ConfigTable } from "./config-schema.ts";
+
+export const defaultConfigPath = "/etc/berth/berth.toml";
+
+export type LogLevel = ConfigTable["log_level"];
+
+/** The whole configuration, frozen at every depth; wiring hands each room its own part. */
+export interface Config {
+  readonly root: string;
+  readonly state: string;
+  readonly socket: string;
+  readonly logLevel: LogLevel;
+  readonly cgroupDriver: ConfigTable["cgroup_driver"];
+  readonly defaultRuntime: string;
+  readonly monitor: string;
+  /** By handler. */
+  readonly runtimes: Readonly<Record<string, { readonly path: string }>>;
+  readonly cni: {
+    readonly confDir: string;
+    readonly pluginDirs: readonly string[];
+    readonly cacheDir: string;
+    /** Absent: the first network by file name. */
+    readonly defaultNetwork?: string;
+  };
+  /** By host or host:port. */
+  readonly registries: Readonly<Record<string, { readonly mirrors: readonly string[]; readonly insecure: boolean }>>;
+}
+
+/** Values from the command line; they win over every file. */
+export interface ConfigFlags {
+  /** A file that must exist; without it the default one is read if it is there. */
+  readonly config?: string | undefined;
+  readonly root?: string | undefined;
+  readonly state?: string | undefined;
+  readonly socket?: string | undefined;
+  readonly "log-level"?: string | undefined;
+}
+
+/** Everything that is wrong with a configuration, one issue a line: `file:line: key.path: what`. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly issues: readonly string[];
+  constructor(issues: readonly string[]) {
+    super(issues.join("\n"));
+    this.issues = issues;
+  }
+}
+
+interface Source {
+  readonly name: string;
+  readonly toml: string;
+}
+
+function errnoOf(thrown: unknown): string | undefined {
+  return thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
+}
+
+async function readSource(path: string, isRequired: boolean): Promise<Source[]> {
+  try {
+    return [{ name: path, toml: await readFile(path, "utf8") }];
+  } catch (thrown) {
+    if (!isRequired && errnoOf(thrown) === "ENOENT") return [];
+    throw new ConfigError([`${path}: cannot be read: ${errnoOf(thrown) ?? String(thrown)}`]);
+  }
+}
+
+async function readDropIns(directory: string): Promise<Source[]> {
+  const names = await readdir(directory).catch((thrown: unknown) => {
+    if (errnoOf(thrown) === "ENOENT") return [];
+    throw new ConfigError([`${directory}: cannot be read: ${errnoOf(thrown) ?? String(thrown)}`]);
+  });
+  const wanted = names.filter((name) => name.endsWith(".toml") && !name.startsWith(".")).sort();
+  const sources = await Promise.all(wanted.map((name) => readSource(join(directory, name), true)));
+  return sources.flat();
+}
+
+function describeIssue(source: Source | undefined, issue: ConfigIssue): string {
+  const line = source && locateKey(source.toml, issue.path);
+  const place = source ? `${source.name}${line === undefined ? "" : `:${line}`}: ` : "";
+  const keys = renderKeyPath(issue.path);
+  return `${place}${keys === "" ? "" : `${keys}: `}${issue.text}`;
+}
+
+function parseSource(source: Source): { table: Record<string, unknown>; issues: string[] } {
+  try {
+    const table = parse(source.toml, { unsafeKeyBehaviour: "throw", maxDepth: 32 });
+    return { table, issues: checkTable(table).issues.map((issue) => describeIssue(source, issue)) };
+  } catch (thrown) {
+    if (!(thrown instanceof TomlError)) throw thrown;
+    const [first] = thrown.message.split("\n");
+    return { table: {}, issues: [`${source.name}:${thrown.line}: ${first ?? "not TOML"}`] };
+  }
+}
+
+function mergeTables(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
+  const merged = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    const below = merged[key];
+    merged[key] = isTable(below) && isTable(value) ? mergeTables(below, value) : value;
+  }
+  return merged;
+}
+
+function freezeDeep<T>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  for (const inner of Object.values(value)) freezeDeep(inner);
+  return Object.freeze(value);
+}
+
+function toConfig(table: ConfigTable): Config {
+  const { conf_dir, plugin_dirs, cache_dir, default_network } = table.cni;
+  const defaultNetwork = default_network === "" ? {} : { defaultNetwork: default_network };
+  return freezeDeep({
+    root: table.root,
+    state: table.state,
+    socket: table.socket,
+    logLevel: table.log_level,
+    cgroupDriver: table.cgroup_driver,
+    defaultRuntime: table.default_runtime,
+    monitor: table.monitor,
+    runtimes: table.runtimes,
+    cni: { confDir: conf_dir, pluginDirs: plugin_dirs, cacheDir: cache_dir, ...defaultNetwork },
+    registries: table.registries,
+  });
+}
+
+function tableOfFlags(flags: ConfigFlags): Record<string, unknown> {
+  const table = { root: flags.root, state: flags.state, socket: flags.socket, log_level: flags["log-level"] };
+  return Object.fromEntries(Object.entries(table).filter(([, value]) => value !== undefined));
+}
+
+/**
+ * Reads the file, its drop-ins and the flags.
+ *
+ * @throws {ConfigError} with everything that is wrong, in every file, at once.
+ */
+export async function loadConfig(flags: ConfigFlags): Promise<Config> {
+  const path = flags.config ?? defaultConfigPath;
+  const sources = [...(await readSource(path, flags.config !== undefined)), ...(await readDropIns(`${path}.d`))];
+  const parsed = sources.map(parseSource);
+  const flagTable = tableOfFlags(flags);
+  const issues = [
+    ...parsed.flatMap((file) => file.issues),
+    ...checkTable(flagTable).issues.map((issue) => `command line: ${describeIssue(undefined, issue)}`),
+  ];
+  const merged = [...parsed.map((file) => file.table), flagTable].reduce(mergeTables, defaultTable);
+  const { config } = checkTable(merged);
+  if (config) issues.push(...checkTogether(config).map((issue) => describeIssue(undefined, issue)));
+  if (issues.length > 0 || !config) throw new ConfigError(issues);
+  return toConfig(config);
+}
+
+/** What Berth takes from its environment. */
+export interface Environment {
+  /** Where programs are looked up. */
+  readonly path: string;
+  /** systemd's notification socket, when it waits for us to be ready. */
+  readonly notifySocket: string | undefined;
+}
+
+export function readEnvironment(): Environment {
+  return {
+    path: process.env["PATH"] ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    notifySocket: process.env["NOTIFY_SOCKET"],
+  };
+}

@@ -1,0 +1,81 @@
+import { once } from "node:events";
+import { Server } from "@grpc/grpc-js";
+import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
+import { Code, CriError } from "../cri-api/index.ts";
+import type { MethodDescriptor, MethodName } from "../cri-api/index.ts";
+import type { Calls } from "./calls.ts";
+import type { HandlerTable, StreamHandler, UnaryHandler } from "./handlers.ts";
+
+/** Above the 16 MiB that kubelet takes, as CRI-O: two full ExecSync streams and a long list must fit. */
+export const maxMessageBytes = 80 * 1024 * 1024;
+
+// Descriptors decode and encode inside the wrapper, so that a bad request is InvalidArgument, not grpc-js' Internal.
+const keepBytes = (bytes: Buffer): Buffer => bytes;
+
+function refuse(method: MethodDescriptor): never {
+  throw new CriError(Code.Unimplemented, `${method.service}.${method.name} is not implemented`);
+}
+
+function serveUnary(
+  method: MethodDescriptor,
+  handler: UnaryHandler<MethodName> | undefined,
+  calls: Calls,
+): handleUnaryCall<Buffer, Buffer> {
+  return (surface, answer) => {
+    let response: Buffer | undefined;
+    const done = calls.run(method, surface, async (call) => {
+      if (!handler) refuse(method);
+      response = method.encodeResponse(await handler(call, method.decodeRequest(surface.request)));
+    });
+    void done.then((status) => (status.code === Code.Ok ? answer(null, response ?? null) : answer(status)));
+  };
+}
+
+/** After a cancel grpc-js never calls a write back, hence the signal. */
+async function writeTo(
+  stream: ServerWritableStream<Buffer, Buffer>,
+  bytes: Buffer,
+  signal: AbortSignal,
+): Promise<void> {
+  signal.throwIfAborted();
+  if (!stream.write(bytes)) await once(stream, "drain", { signal });
+}
+
+function serveStream(
+  method: MethodDescriptor,
+  handler: StreamHandler<MethodName> | undefined,
+  calls: Calls,
+): handleServerStreamingCall<Buffer, Buffer> {
+  return (stream) => {
+    const done = calls.run(method, stream, async (call) => {
+      if (!handler) refuse(method);
+      for await (const item of handler(call, method.decodeRequest(stream.request))) {
+        await writeTo(stream, method.encodeResponse(item), call.signal);
+      }
+      call.signal.throwIfAborted(); // a stream that ended because of the abort did not end well
+    });
+    void done.then((status) => (status.code === Code.Ok ? stream.end() : stream.emit("error", status)));
+  };
+}
+
+/** A gRPC server with every RPC of both services, not yet listening. */
+export function createGrpcServer(methods: readonly MethodDescriptor[], table: HandlerTable, calls: Calls): Server {
+  const server = new Server({
+    "grpc.max_receive_message_length": maxMessageBytes,
+    "grpc.max_send_message_length": maxMessageBytes,
+    "grpc.enable_channelz": 0,
+  });
+  for (const method of methods) {
+    const entry = table[method.name];
+    const handler = entry === "unimplemented" ? undefined : entry;
+    // The table's type ties each name to its handler's; a loop over names cannot carry that tie.
+    if (method.responseStream) {
+      const stream = serveStream(method, handler as StreamHandler<MethodName> | undefined, calls);
+      server.register(method.path, stream, keepBytes, keepBytes, "serverStream");
+    } else {
+      const unary = serveUnary(method, handler as UnaryHandler<MethodName> | undefined, calls);
+      server.register(method.path, unary, keepBytes, keepBytes, "unary");
+    }
+  }
+  return server;
+}

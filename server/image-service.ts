@@ -1,0 +1,23 @@
+import type { cri } from "../cri-api/index.ts";
+import type { HandlerTable, UnaryHandler } from "./handlers.ts";
+
+/** What this file needs of the image-service room. */
+export interface ImageRpcs {
+  readonly listImages: UnaryHandler<"ListImages">;
+  readonly imageStatus: UnaryHandler<"ImageStatus">;
+  readonly pullImage: UnaryHandler<"PullImage">;
+  readonly removeImage: UnaryHandler<"RemoveImage">;
+  readonly imageFsInfo: UnaryHandler<"ImageFsInfo">;
+}
+
+/** ImageService: every RPC of the contract, and who answers it. */
+export function imageHandlers(images: ImageRpcs): HandlerTable<keyof cri.ImageServiceMethods> {
+  return {
+    ListImages: (call, request) => images.listImages(call, request),
+    StreamImages: "unimplemented",
+    ImageStatus: (call, request) => images.imageStatus(call, request),
+    PullImage: (call, request) => images.pullImage(call, request),
+    RemoveImage: (call, request) => images.removeImage(call, request),
+    ImageFsInfo: (call, request) => images.imageFsInfo(call, request),
+  };
+}
