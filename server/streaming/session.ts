@@ -1,0 +1,58 @@
+import { randomUUID } from "node:crypto";
+import type { Call, Logger } from "../../cri-api/index.ts";
+
+/** One upgraded connection: its call, and the clock that ends it when nothing moves. */
+export interface StreamSession extends Disposable {
+  /** `signal` is aborted when the client is gone, the session was idle too long, or the daemon stops. */
+  readonly call: Call;
+  /** Data moved. */
+  touch(): void;
+  /** Ends the session; the first reason stands. */
+  end(reason: Error): void;
+}
+
+export function createSession(parts: {
+  readonly rpc: string;
+  readonly log: Logger;
+  readonly idleTimeoutMs: number;
+  readonly shutdown: AbortSignal;
+}): StreamSession {
+  const controller = new AbortController();
+  const requestId = randomUUID();
+  const log = parts.log.child({ requestId, rpc: parts.rpc });
+  const signal = AbortSignal.any([controller.signal, parts.shutdown]);
+
+  let touchedAtMs = performance.now();
+  let timer: NodeJS.Timeout;
+  const check = (): void => {
+    const leftMs = parts.idleTimeoutMs - (performance.now() - touchedAtMs);
+    if (leftMs <= 0) controller.abort(new Error("streaming connection was idle for too long"));
+    else timer = setTimeout(check, Math.max(1, leftMs));
+  };
+  timer = setTimeout(check, parts.idleTimeoutMs);
+
+  return {
+    call: { requestId, rpc: parts.rpc, signal, log },
+    touch() {
+      touchedAtMs = performance.now();
+    },
+    end: (reason) => controller.abort(reason),
+    [Symbol.dispose]() {
+      clearTimeout(timer);
+      controller.abort(new Error("streaming session has ended"));
+    },
+  };
+}
+
+/** Rejects with the signal's reason when it comes before the promise. */
+export async function untilAborted<Value>(signal: AbortSignal, promise: Promise<Value>): Promise<Value> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,40 @@
+import { Duplex } from "node:stream";
+import type { WebSocket } from "ws";
+
+const highWaterBytes = 64 * 1024;
+const normalClosure = 1000;
+const unsupportedData = 1003;
+
+/** The bytes of the binary messages of a WebSocket as one stream; message borders mean nothing. */
+export function createTunnel(socket: WebSocket): Duplex {
+  const duplex = new Duplex({
+    highWaterMark: highWaterBytes,
+    read: () => socket.resume(),
+    write: (chunk: Buffer, _encoding, callback) => socket.send(chunk, { binary: true }, callback),
+    writev(entries, callback) {
+      const chunks = entries.map(({ chunk }: { chunk: Buffer }) => chunk);
+      socket.send(Buffer.concat(chunks), { binary: true }, callback);
+    },
+    final(callback) {
+      socket.close(normalClosure);
+      callback();
+    },
+    destroy(error, callback) {
+      if (socket.readyState !== socket.CLOSED) socket.terminate();
+      callback(error);
+    },
+  });
+  socket.on("message", (data, isBinary) => {
+    if (!isBinary) {
+      socket.close(unsupportedData);
+      duplex.destroy(new Error("text message in a tunnel"));
+    } else if (!duplex.push(data)) {
+      socket.pause();
+    }
+  });
+  socket.on("error", (error) => duplex.destroy(error));
+  socket.on("close", () => {
+    if (!duplex.destroyed) duplex.push(null);
+  });
+  return duplex;
+}
