@@ -1,0 +1,85 @@
+import type { Config } from "../config.ts";
+import type { Finding } from "./finding.ts";
+import type { Machine } from "./machine.ts";
+
+const packages: Readonly<Record<string, string>> = { crun: "crun", runc: "runc", conmon: "conmon" };
+
+function installCure(program: string): { cure?: string } {
+  const name = packages[program.split("/").at(-1) ?? ""];
+  return name === undefined ? {} : { cure: `apt-get install ${name}` };
+}
+
+async function checkProgram(machine: Machine, subject: string, program: string, isNeeded: boolean): Promise<Finding> {
+  const path = await machine.findProgram(program);
+  if (path === undefined) {
+    const text = `"${program}" is not there${isNeeded ? "" : "; this handler will be left out"}`;
+    return { level: isNeeded ? "fail" : "warn", subject, text, ...installCure(program) };
+  }
+  try {
+    return { level: "ok", subject, text: `${path}, ${await machine.versionOf(path)}` };
+  } catch (thrown) {
+    const reason = thrown instanceof Error ? thrown.message : String(thrown);
+    return { level: isNeeded ? "fail" : "warn", subject, text: `${path} does not run: ${reason}` };
+  }
+}
+
+/** Runtimes and the monitor. */
+export async function checkPrograms(machine: Machine, config: Config): Promise<Finding[]> {
+  const runtimes = Object.entries(config.runtimes).map(([handler, { path }]) =>
+    checkProgram(machine, `runtime ${handler}`, path, handler === config.defaultRuntime),
+  );
+  return await Promise.all([...runtimes, checkProgram(machine, "monitor", config.monitor, true)]);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+/** The plugin types of a network configuration, with those of their IPAM; undefined for what is no such file. */
+function pluginTypesOf(text: string | undefined): string[] | undefined {
+  try {
+    const list: unknown = JSON.parse(text ?? "");
+    if (!isRecord(list)) return undefined;
+    const plugins: unknown[] = Array.isArray(list["plugins"]) ? list["plugins"] : [list];
+    return plugins.flatMap((plugin) => {
+      if (!isRecord(plugin)) return [];
+      const ipam = isRecord(plugin["ipam"]) ? plugin["ipam"]["type"] : undefined;
+      return [plugin["type"], ipam].filter((type) => typeof type === "string");
+    });
+  } catch {
+    return undefined;
+  }
+}
+
+async function checkHostPorts(machine: Machine, types: readonly string[]): Promise<Finding[]> {
+  if (!types.includes("portmap")) return [];
+  const tools = await Promise.all(["iptables", "nft"].map((tool) => machine.findProgram(tool)));
+  const found = tools.find((tool) => tool !== undefined);
+  if (found !== undefined) return [{ level: "ok", subject: "host ports", text: found }];
+  const text = "the portmap plugin needs iptables or nft";
+  return [{ level: "warn", subject: "host ports", text, cure: "apt-get install iptables" }];
+}
+
+/** The network that pods will get, and whether its plugins are there. */
+export async function checkNetwork(machine: Machine, config: Config): Promise<Finding[]> {
+  const { confDir, pluginDirs } = config.cni;
+  const files = (await machine.listNames(confDir)).filter((name) => /\.(?:conflist|conf|json)$/.test(name));
+  const [first] = files;
+  if (first === undefined) {
+    const text = `no configuration in ${confDir}; only pods on the host's network will run`;
+    return [{ level: "warn", subject: "network", text, cure: `cp deploy/10-berth-bridge.conflist ${confDir}/` }];
+  }
+  const types = pluginTypesOf(await machine.readText(`${confDir}/${first}`));
+  if (types === undefined) return [{ level: "warn", subject: "network", text: `${confDir}/${first} is not JSON` }];
+  const present = new Set((await Promise.all(pluginDirs.map((directory) => machine.listNames(directory)))).flat());
+  const missing = types.filter((type) => !present.has(type));
+  const subject = "network";
+  if (missing.length > 0) {
+    const text = `plugins of ${first} are in none of ${pluginDirs.join(", ")}: ${missing.join(", ")}`;
+    return [{ level: "warn", subject, text, cure: "apt-get install containernetworking-plugins" }];
+  }
+  return [
+    { level: "ok", subject, text: `${first} with ${types.join(", ")}` },
+    ...(await checkHostPorts(machine, types)),
+  ];
+}
