@@ -1,0 +1,115 @@
+import { access, readdir, rmdir, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { Code, CriError } from "../../cri-api/index.ts";
+import { readFileBounded } from "../../native/index.ts";
+import type { CgroupMounts, CgroupPaths } from "./cgroup-paths.ts";
+import { isLive, killUntilGone, readStat } from "./process-tree.ts";
+import type { ProcessStat } from "./process-tree.ts";
+
+const maxProcsBytes = 4 * 1024 * 1024;
+const killDeadlineMs = 10_000;
+/** v1 hierarchies in the order in which they are asked who is in the container. */
+const membershipControllers = ["pids", "freezer", "memory", "cpu", "name=systemd"] as const;
+
+/** Everybody in the container's cgroup and below it. Empty when it is gone. */
+export async function processesIn(paths: CgroupPaths): Promise<readonly ProcessStat[]> {
+  const directory = membershipDirectory(paths);
+  if (directory === undefined) return [];
+  const pids = await pidsBelow(directory);
+  if (pids.includes(process.pid) || pids.includes(1)) {
+    throw new CriError(Code.Internal, "the container's cgroup holds processes of the host");
+  }
+  return (await Promise.all(pids.map(readStat))).filter(isLive);
+}
+
+/** Kills everybody in the container's cgroup; returns when they are gone. */
+export async function killCgroup(paths: CgroupPaths): Promise<void> {
+  if ((await processesIn(paths)).length === 0) return;
+  const { freezer } = paths.controllers;
+  if (freezer !== undefined) await writeIfThere(join(freezer, "freezer.state"), "THAWED"); // frozen, they could not die
+  if (isUnifiedOnly(paths) && paths.unified !== undefined) {
+    await writeIfThere(join(paths.unified, "cgroup.kill"), "1"); // atomic where the kernel has it; the loop sees the end
+  }
+  const isGone = await killUntilGone(() => processesIn(paths), killDeadlineMs);
+  if (!isGone) throw new CriError(Code.Internal, "processes of the container survive SIGKILL");
+}
+
+/** Removes the directories that a runtime left behind; only ones whose name is the container's. */
+export async function removeCgroups(paths: CgroupPaths): Promise<void> {
+  const directories = new Set(Object.values(paths.controllers));
+  if (paths.unified !== undefined) directories.add(paths.unified);
+  await Promise.all([...directories].map(removeCgroupTree));
+}
+
+/** Whether anything is left of the container's cgroups, judged by the hierarchy that tells its members. */
+export async function hasCgroups(paths: CgroupPaths): Promise<boolean> {
+  const directory = membershipDirectory(paths);
+  return directory !== undefined && (await isThere(directory));
+}
+
+/** Where the cgroupfs driver puts a container, known before there is one. Undefined for systemd's names and for roots. */
+export function cgroupPathsOfSpec(cgroupsPath: string | undefined, mounts: CgroupMounts): CgroupPaths | undefined {
+  if (cgroupsPath === undefined || !cgroupsPath.startsWith("/") || basename(cgroupsPath).length < 2) return undefined;
+  if (cgroupsPath.split("/").includes("..")) return undefined;
+  const controllers: Record<string, string> = {};
+  for (const [name, { mountPoint }] of Object.entries(mounts.controllers))
+    controllers[name] = join(mountPoint, cgroupsPath);
+  return { unified: mounts.unified && join(mounts.unified.mountPoint, cgroupsPath), controllers };
+}
+
+function isUnifiedOnly(paths: CgroupPaths): boolean {
+  return membershipControllers.every((name) => paths.controllers[name] === undefined);
+}
+
+function membershipDirectory(paths: CgroupPaths): string | undefined {
+  const v1 = membershipControllers.map((name) => paths.controllers[name]).find((path) => path !== undefined);
+  return v1 ?? paths.unified;
+}
+
+async function pidsBelow(directory: string): Promise<readonly number[]> {
+  const text = await readFileBounded(join(directory, "cgroup.procs"), maxProcsBytes).catch(() => undefined);
+  if (!text) return [];
+  const own = text.toString("latin1").split("\n").filter(Boolean).map(Number);
+  const below = await Promise.all((await childDirectories(directory)).map(pidsBelow));
+  return [...own, ...below.flat()];
+}
+
+async function removeCgroupTree(directory: string): Promise<void> {
+  for (const child of await childDirectories(directory)) await removeCgroupTree(child);
+  try {
+    await rmdir(directory);
+  } catch (thrown) {
+    if (codeOf(thrown) !== "ENOENT") throw thrown;
+  }
+}
+
+async function childDirectories(directory: string): Promise<readonly string[]> {
+  try {
+    const entries = await readdir(directory, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => join(directory, entry.name));
+  } catch {
+    return [];
+  }
+}
+
+async function writeIfThere(path: string, text: string): Promise<void> {
+  try {
+    await writeFile(path, text, { flag: "r+" });
+  } catch (thrown) {
+    if (!["ENOENT", "ENODEV"].includes(codeOf(thrown) ?? "")) throw thrown;
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function codeOf(thrown: unknown): string | undefined {
+  if (!(thrown instanceof Error) || !("code" in thrown)) return undefined;
+  return typeof thrown.code === "string" ? thrown.code : undefined;
+}

@@ -1,0 +1,157 @@
+import { randomUUID } from "node:crypto";
+import { access, rm, writeFile } from "node:fs/promises";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Code, CriError } from "../../cri-api/index.ts";
+import type { Child, ExitStatus, StdioSpec } from "../../native/index.ts";
+import { isAlive, spawn } from "../../native/index.ts";
+import { isStarted } from "./container-create.ts";
+import { killExec } from "./exec-processes.ts";
+import { runtimeFailure } from "./failure.ts";
+import type { RuntimeHost } from "./host.ts";
+import { globalArguments, hiddenDirectories, runtimeEnvironment } from "./invocation.ts";
+import { execDirectory, loadState } from "./state.ts";
+import type { ContainerState } from "./state.ts";
+import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
+
+/** How long output may still come after the command's end, when a process that it left behind holds the pipes. */
+const drainMs = 250;
+
+/** One `runtime exec`, and the private files that go with it. */
+export interface RunningExec {
+  readonly child: Child;
+  readonly container: ContainerState;
+  /** Whether the command itself was executed; false as long as it is the runtime that fails. */
+  wasStarted(): Promise<boolean>;
+  removeFiles(): Promise<void>;
+}
+
+/** @throws {CriError} `FailedPrecondition` when the container is not running. */
+export async function startExec(
+  host: RuntimeHost,
+  exec: ExecCommand,
+  stdio: readonly StdioSpec[],
+  extraArguments: readonly string[] = [],
+): Promise<RunningExec> {
+  const container = await requireRunning(host, exec.id);
+  const files = join(execDirectory(host.config), randomUUID());
+  const [specFile, pidFile] = [`${files}.json`, `${files}.pid`];
+  await writeFile(specFile, JSON.stringify(exec.process), { mode: 0o600 });
+  const removeFiles = async (): Promise<void> => {
+    await Promise.all([specFile, pidFile].map((path) => rm(path, { force: true })));
+  };
+  try {
+    const child = spawn({
+      argv: [
+        host.config.path,
+        ...globalArguments(host.config),
+        "exec",
+        `--process=${specFile}`,
+        `--pid-file=${pidFile}`,
+        ...extraArguments,
+        exec.id,
+      ],
+      env: runtimeEnvironment,
+      stdio,
+      processGroup: true,
+    });
+    return { child, container, wasStarted: async () => await isThere(pidFile), removeFiles };
+  } catch (thrown) {
+    await removeFiles();
+    throw thrown;
+  }
+}
+
+/** crun 1.8.1 enters whatever process has the pid of a dead container's init, and a created one before its start. */
+async function requireRunning(host: RuntimeHost, id: string): Promise<ContainerState> {
+  const [state, hasStarted] = await Promise.all([loadState(host.config, id), isStarted(host, id)]);
+  if (!state || !hasStarted || !isAlive(state.init)) {
+    throw new CriError(Code.FailedPrecondition, `container "${id}" is not running`);
+  }
+  return state;
+}
+
+export async function execSync(
+  host: RuntimeHost,
+  signal: AbortSignal,
+  exec: ExecCommand,
+  limits: ExecLimits,
+): Promise<ExecResult> {
+  signal.throwIfAborted();
+  const running = await startExec(host, exec, ["null", "pipe-write", "pipe-write"]);
+  try {
+    const [, stdoutPipe, stderrPipe] = running.child.stdio;
+    if (!stdoutPipe || !stderrPipe) throw new CriError(Code.Internal, "the command's pipes are missing");
+    const stdout = collect(stdoutPipe, limits.maxOutputBytes);
+    const stderr = collect(stderrPipe, limits.maxOutputBytes);
+    const status = await endOf(running, signal, limits.timeoutMs);
+    await Promise.race([Promise.all([stdout.ended, stderr.ended]), sleep(drainMs)]);
+    for (const pipe of [stdoutPipe, stderrPipe]) pipe.destroy();
+    if (!(await running.wasStarted())) throw notStarted(host, exec, stderr.take());
+    return { stdout: stdout.take(), stderr: stderr.take(), exitCode: exitCodeOf(status) };
+  } finally {
+    for (const pipe of running.child.stdio) pipe?.destroy();
+    await running.removeFiles();
+  }
+}
+
+/** The command's end, or the error of whoever ended it; its processes are gone either way. */
+async function endOf(running: RunningExec, signal: AbortSignal, timeoutMs: number): Promise<ExitStatus> {
+  const { promise: stopped, resolve: stop } = Promise.withResolvers<"timeout" | "abort">();
+  const timer = timeoutMs > 0 ? setTimeout(() => stop("timeout"), timeoutMs) : undefined;
+  const onAbort = (): void => stop("abort");
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    const first = await Promise.race([running.child.exited, stopped]);
+    if (typeof first !== "string") return first;
+    await killExec(running.child, running.container);
+    if (first === "abort") signal.throwIfAborted();
+    throw new CriError(Code.DeadlineExceeded, `command timed out after ${timeoutMs} ms`);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+interface Collected {
+  readonly ended: Promise<void>;
+  take(): Buffer;
+}
+
+/** Reads to the end whatever comes, keeps the first bytes only: a pipe that is not read would stop the command. */
+function collect(pipe: Socket, maxBytes: number): Collected {
+  const chunks: Buffer[] = [];
+  let room = maxBytes;
+  const { promise: ended, resolve } = Promise.withResolvers<void>();
+  pipe.on("data", (chunk: Buffer) => {
+    if (room <= 0) return;
+    chunks.push(chunk.length <= room ? chunk : chunk.subarray(0, room));
+    room -= chunk.length;
+  });
+  pipe.on("error", () => undefined);
+  pipe.on("close", () => resolve());
+  return { ended, take: () => Buffer.concat(chunks) };
+}
+
+export function exitCodeOf(status: ExitStatus): number {
+  return status.kind === "exited" ? status.code : 128 + status.signal;
+}
+
+export function notStarted(host: RuntimeHost, exec: ExecCommand, stderr: Buffer): CriError {
+  return runtimeFailure(stderr.toString("utf8"), {
+    what: `cannot execute a command in container "${exec.id}"`,
+    executable: exec.process.args[0],
+    hidden: [exec.bundle, ...hiddenDirectories(host.config)],
+  });
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,66 @@
+import { release } from "node:os";
+import * as v from "valibot";
+import { Code, CriError } from "../../cri-api/index.ts";
+import { run } from "../../native/index.ts";
+import { runtimeEnvironment } from "./invocation.ts";
+import { parseJson } from "./state.ts";
+import type { RuntimeFeatures } from "./types.ts";
+
+export interface RuntimeFacts {
+  readonly name: string;
+  readonly version: string;
+  readonly features: RuntimeFeatures;
+}
+
+const probeDeadlineMs = 10_000;
+
+/** Asks a runtime once, at start, what it is and what it can. @throws {CriError} `Internal` when it does not run. */
+export async function probeRuntime(path: string): Promise<RuntimeFacts> {
+  const [versionText, featuresText] = await Promise.all([probe(path, "--version"), probe(path, "features")]);
+  if (versionText === undefined) throw new CriError(Code.Internal, `runtime "${path}" does not tell its version`);
+  const { name, version } = parseVersion(versionText);
+  return { name, version, features: decideFeatures(name, version, featuresText, release()) };
+}
+
+/** Undefined when it fails: crun has `features` only from 1.8.6. */
+async function probe(path: string, command: string): Promise<string | undefined> {
+  const signal = AbortSignal.timeout(probeDeadlineMs);
+  const { status, stdout } = await run({ argv: [path, command], env: runtimeEnvironment, signal });
+  return status.kind === "exited" && status.code === 0 ? stdout.toString("utf8") : undefined;
+}
+
+/** `crun version 1.8.1`, `runc version 1.1.5+ds1`. */
+export function parseVersion(text: string): { readonly name: string; readonly version: string } {
+  const [, name, version] = /^(\S+) version (\d+(?:\.\d+)*\S*)/.exec(text) ?? [];
+  return { name: name ?? "unknown", version: version ?? "unknown" };
+}
+
+const featuresSchema = v.object({
+  mountOptions: v.optional(v.array(v.string())),
+  linux: v.optional(
+    v.object({
+      mountExtensions: v.optional(v.object({ idmap: v.optional(v.object({ enabled: v.optional(v.boolean()) })) })),
+    }),
+  ),
+});
+
+/** The kernel has recursive read-only since 5.12 (mount_setattr); crun since 1.4, long before it could tell. */
+export function decideFeatures(
+  name: string,
+  version: string,
+  featuresText: string | undefined,
+  kernelRelease: string,
+): RuntimeFeatures {
+  const parsed = v.safeParse(featuresSchema, parseJson(featuresText ?? ""));
+  const told = parsed.success ? parsed.output : {};
+  const saysRro = told.mountOptions?.includes("rro") ?? (name === "crun" && isAtLeast(version, [1, 4]));
+  return {
+    recursiveReadOnlyMounts: saysRro && isAtLeast(kernelRelease, [5, 12]),
+    userNamespaces: told.linux?.mountExtensions?.idmap?.enabled ?? false,
+  };
+}
+
+function isAtLeast(version: string, wanted: readonly [number, number]): boolean {
+  const [major = 0, minor = 0] = version.split(/[.+-]/).map((part) => Number.parseInt(part, 10) || 0);
+  return major > wanted[0] || (major === wanted[0] && minor >= wanted[1]);
+}

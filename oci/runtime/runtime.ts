@@ -1,0 +1,87 @@
+import { mkdir } from "node:fs/promises";
+import { readCgroupMounts } from "./cgroup-paths.ts";
+import { killCgroup } from "./cgroup-processes.ts";
+import { createConmon } from "./conmon.ts";
+import { createContainer, deleteContainer, isStarted } from "./container-create.ts";
+import { readExit, waitForExit } from "./container-exit.ts";
+import { execSync } from "./exec.ts";
+import { probeRuntime } from "./features.ts";
+import type { RuntimeHost } from "./host.ts";
+import { globalArguments, invokeRuntime, runtimeEnvironment } from "./invocation.ts";
+import { reopenLog } from "./log-reopen.ts";
+import { execDirectory, exitDirectory, loadState, stateDirectory } from "./state.ts";
+import type { ProcessIdentity } from "../../native/index.ts";
+import { openProcess } from "../../native/index.ts";
+import { exec } from "./exec-streams.ts";
+import type { Runtime, RuntimeConfig, RuntimeParts } from "./types.ts";
+import { updateResources } from "./update.ts";
+
+/**
+ * Makes the directories below `config.stateDir` and asks the runtime once what it is; then it is ready for containers
+ * of this and of earlier daemons.
+ *
+ * @throws {CriError} `Internal` when the runtime cannot be run.
+ */
+export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts): Promise<Runtime> {
+  for (const directory of [exitDirectory(config), execDirectory(config), stateDirectory(config), config.root]) {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+  }
+  const [{ name, version, features }, cgroupMounts] = await Promise.all([
+    probeRuntime(config.path),
+    readCgroupMounts(),
+  ]);
+  const monitor = createConmon({
+    path: config.monitorPath,
+    runtimePath: config.path,
+    runtimeArguments: globalArguments(config),
+    usesSystemdCgroups: config.cgroupDriver === "systemd",
+    exitDirectory: exitDirectory(config),
+    env: runtimeEnvironment,
+  });
+  const host: RuntimeHost = { config, program: name, monitor, cgroupMounts, log: parts.log };
+  return {
+    handler: config.handler,
+    version,
+    features,
+    create: (signal, process) => createContainer(host, signal, process),
+    start: (signal, id) => startContainer(host, signal, id),
+    isStarted: (id) => isStarted(host, id),
+    kill: (id, init, signal, options) => killContainer(host, { id, init }, signal, options?.all ?? false),
+    delete: (signal, id, bundle) => deleteContainer(host, signal, id, bundle),
+    execSync: (signal, command, limits) => execSync(host, signal, command, limits),
+    exec: (signal, command) => exec(host, signal, command),
+    update: (signal, id, resources) => updateResources(host, signal, id, resources),
+    reopenLog: (signal, bundle, logPath) => reopenLog(monitor, signal, bundle, logPath),
+    resize: (bundle, size) => monitor.resize(bundle, size),
+    attach: (bundle, handlers) => monitor.attach(bundle, handlers),
+    readExit: (id) => readExit(host, id),
+    waitForExit: (id, init, monitorIdentity, signal) =>
+      waitForExit(host, { id, init, monitor: monitorIdentity }, signal),
+    cgroupPaths: async (id) => (await loadState(config, id))?.cgroups,
+  };
+}
+
+async function startContainer(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
+  await invokeRuntime(host.config, signal, {
+    args: ["start", id],
+    failure: { what: `cannot start container "${id}"` },
+  });
+}
+
+const sigkill = 9;
+
+async function killContainer(
+  host: RuntimeHost,
+  container: { readonly id: string; readonly init: ProcessIdentity },
+  signal: number,
+  isAll: boolean,
+): Promise<void> {
+  const init = openProcess(container.init);
+  if (init) {
+    await using process = init;
+    process.signal(signal);
+  }
+  if (!isAll || signal !== sigkill) return;
+  const state = await loadState(host.config, container.id);
+  if (state) await killCgroup(state.cgroups);
+}
