@@ -39,7 +39,6 @@ export function createSession(parts: {
     end: (reason) => controller.abort(reason),
     [Symbol.dispose]() {
       clearTimeout(timer);
-      controller.abort(new Error("streaming session has ended"));
     },
   };
 }

@@ -64,7 +64,9 @@ interface Upgrade {
 
 interface Upgrader {
   readonly parts: UpgradeParts;
-  readonly sessions: Set<Promise<void>>;
+  /** The protocol chosen for a WebSocket whose handshake is under way. */
+  readonly chosen: WeakMap<IncomingMessage, string>;
+  readonly sessions: Set<Promise<unknown>>;
   webSocketServer: WebSocketServer | undefined;
 }
 
@@ -73,15 +75,19 @@ export function createUpgrader(parts: UpgradeParts): {
   handle(request: IncomingMessage, socket: Duplex, head: Buffer): void;
   settled(): Promise<void>;
 } {
-  const upgrader: Upgrader = { parts, sessions: new Set(), webSocketServer: undefined };
+  const upgrader: Upgrader = { parts, chosen: new WeakMap(), sessions: new Set(), webSocketServer: undefined };
   return {
     handle(request, socket, head) {
       socket.on("error", () => undefined);
       const done = serve(upgrader, { request, socket, head })
+        .then(() => socket.destroy())
         .catch((thrown: unknown) => {
-          if (thrown instanceof Refusal) refuse(socket, thrown);
-          else parts.log.debug({ err: thrown }, "streaming session broke off");
-          if (!(thrown instanceof Refusal)) socket.destroy();
+          if (thrown instanceof Refusal) {
+            refuse(socket, thrown);
+          } else {
+            parts.log.info({ err: thrown }, "streaming session broke off");
+            socket.destroy();
+          }
         })
         .finally(() => upgrader.sessions.delete(done));
       upgrader.sessions.add(done);
@@ -199,28 +205,34 @@ function readPorts(url: string): readonly number[] {
 }
 
 async function acceptWebSocket(upgrader: Upgrader, upgrade: Upgrade, protocol: string): Promise<WebSocket> {
-  upgrader.webSocketServer ??= await createWebSocketServer(upgrader.parts.idleTimeoutMs);
+  upgrader.webSocketServer ??= await createWebSocketServer(upgrader);
   const server = upgrader.webSocketServer;
   const { promise, resolve, reject } = Promise.withResolvers<WebSocket>();
   const { request, socket, head } = upgrade;
-  // The choice is made; `ws` asks again from the header, and must hear the same.
-  if (request.headers["sec-websocket-protocol"] !== undefined) request.headers["sec-websocket-protocol"] = protocol;
+  // `ws` would refuse the name of the tunnel, which has a slash: the header is answered past it.
+  if (request.headers["sec-websocket-protocol"] !== undefined) upgrader.chosen.set(request, protocol);
+  delete request.headers["sec-websocket-protocol"];
   socket.once("close", () => reject(new Error("WebSocket handshake failed")));
   server.handleUpgrade(request, socket, head, resolve);
   return promise;
 }
 
 /** Loaded at the first use: many nodes never see a WebSocket, since kubelet speaks SPDY to its runtime. */
-async function createWebSocketServer(closeTimeout: number): Promise<WebSocketServer> {
+async function createWebSocketServer({ parts, chosen }: Upgrader): Promise<WebSocketServer> {
   const { WebSocketServer } = await import("ws");
   const options = {
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
     maxPayload: maxMessageBytes,
-    closeTimeout, // a slow client still reads what was sent before the goodbye; the idle clock watches it
+    closeTimeout: parts.idleTimeoutMs, // a slow client still reads what was sent before the goodbye; the idle clock watches it
   };
-  return new WebSocketServer(options);
+  const server = new WebSocketServer(options);
+  server.on("headers", (headers, request) => {
+    const protocol = chosen.get(request);
+    if (protocol !== undefined) headers.push(`Sec-WebSocket-Protocol: ${protocol}`);
+  });
+  return server;
 }
 
 function refuse(socket: Duplex, { status, message, headers }: Refusal): void {
