@@ -3,7 +3,7 @@ import path from "node:path";
 import { containerConfig, podConfig } from "./harness/configs.ts";
 import { type Daemon, startDaemon } from "./harness/daemon.ts";
 import { findTraces, waitForNoLeaks } from "./harness/leaks.ts";
-import { removeNodeNetwork } from "./harness/network.ts";
+import { isOfNode, removeNodeNetwork } from "./harness/network.ts";
 import { startRegistry } from "./harness/registry.ts";
 import { pushWebImage, testImages, webPage } from "./harness/test-images.ts";
 import { waitUntil } from "./harness/wait-until.ts";
@@ -86,17 +86,12 @@ async function demonstrate(workspace: Workspace): Promise<readonly string[]> {
     for (const id of client.seenIds) seenIds.add(id);
     const left = await stage("look for what the pod left", () => waitForNoLeaks(empty, { workspace, ids: seenIds }));
     // The bridge and portmap's base chains belong to the node, not to a pod: the plugins keep them by design.
-    const ofPod = left.filter((line) => !isNodeNetwork(workspace, line));
+    const ofPod = left.filter((line) => !isOfNode(workspace, line));
     if (ofPod.length > 0) return ofPod;
   }
   await removeNodeNetwork(workspace);
   const left = await waitForNoLeaks(nothing, { workspace, ids: seenIds });
   return left.filter((line) => !line.startsWith("files: "));
-}
-
-function isNodeNetwork(workspace: Workspace, line: string): boolean {
-  if (line === `links: ${workspace.bridge}`) return true;
-  return /^firewall: (?:table|chain)? ?/u.test(line) && !/10\.88\.|CNI-DN-|CNI-[0-9a-f]{24}/u.test(line);
 }
 
 function printTimes(): void {

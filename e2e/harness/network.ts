@@ -32,3 +32,9 @@ export async function removeNodeNetwork(workspace: Workspace): Promise<void> {
   await tryCommand(["ip", "link", "delete", workspace.bridge]);
   await runCommand(["nft", "flush", "ruleset"]);
 }
+
+/** Whether a trace is what CNI plugins keep on a node by design: the bridge, and portmap's base chains. */
+export function isOfNode(workspace: Workspace, line: string): boolean {
+  if (line === `links: ${workspace.bridge}`) return true;
+  return line.startsWith("firewall: ") && !/10\.88\.|CNI-DN-|CNI-[0-9a-f]{24}/u.test(line);
+}

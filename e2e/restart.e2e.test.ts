@@ -1,0 +1,88 @@
+import { describe, expect, test } from "vitest";
+import { useDaemon } from "./harness/fixture.ts";
+import { waitUntil } from "./harness/wait-until.ts";
+
+const berth = useDaemon();
+
+describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
+  test.each(["SIGTERM", "SIGKILL"] as const)("pods and containers outlive %s and are known again", async (signal) => {
+    const linux = { securityContext: { namespaceOptions: { pid: "POD" as const } } };
+    const pod = await berth.runPod({ runtimeHandler, config: { linux, labels: { kept: "yes" } } });
+    const running = await berth.startContainer(pod, { annotations: { kept: "too" } });
+    const created = await berth.createContainer(pod);
+    const ending = await berth.startContainer(pod, { command: ["sh", "-c", "echo begun; sleep 1; echo over; exit 5"] });
+    await berth.waitForLog(ending, "begun");
+    const before = await berth.containerStatus(running);
+    const podBefore = (await berth.call("PodSandboxStatus", { podSandboxId: pod.id })).status;
+
+    const outcome = await berth.daemon.stop(signal);
+    expect(outcome).toBe(signal === "SIGTERM" ? 0 : "SIGKILL");
+    await new Promise((resolve) => setTimeout(resolve, 1500)); // the exit must fall into the daemon's absence
+    await berth.daemon.start();
+
+    expect((await berth.call("PodSandboxStatus", { podSandboxId: pod.id })).status).toEqual(podBefore);
+    expect(await berth.containerStatus(running)).toEqual(before);
+    expect(await berth.containerStatus(created)).toMatchObject({ state: "CONTAINER_CREATED" });
+    const ended = await berth.containerStatus(ending);
+    expect(ended).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 5, reason: "Error" });
+    expect(ended.finishedAt).toBeLessThan(BigInt(Date.now()) * 1_000_000n);
+    expect(await berth.readLog(ending)).toEqual(["stdout begun", "stdout over"]);
+
+    expect(await berth.shell(running, "echo still here")).toBe("still here");
+    await berth.call("StartContainer", { containerId: created });
+    expect(await berth.shell(created, "hostname")).toBe(pod.config.hostname);
+    await berth.call("StopContainer", { containerId: running, timeout: 10n });
+    expect(await berth.containerStatus(running)).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 0 });
+  });
+});
+
+test("a container killed while the daemon runs is seen at once", async () => {
+  const pod = await berth.runPod();
+  const containerId = await berth.startContainer(pod);
+  const { info } = await berth.call("ContainerStatus", { containerId, verbose: true });
+  const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+  process.kill(pid, "SIGKILL");
+  const status = await waitUntil(
+    "the exit",
+    async () => {
+      const found = await berth.containerStatus(containerId);
+      return found.state === "CONTAINER_EXITED" ? found : undefined;
+    },
+    2_000,
+  );
+  expect(status).toMatchObject({ exitCode: 137, reason: "Error" });
+});
+
+test("images are known again after a restart", async () => {
+  const before = await berth.call("ListImages");
+  await berth.daemon.stop("SIGKILL");
+  await berth.daemon.start();
+  expect(await berth.call("ListImages")).toEqual(before);
+});
+
+test("a pod of an earlier life can be removed", async () => {
+  const pod = await berth.runPod();
+  await berth.startContainer(pod);
+  const { status } = await berth.call("PodSandboxStatus", { podSandboxId: pod.id });
+  await berth.daemon.stop("SIGKILL");
+  await berth.daemon.start();
+  await berth.removePod(pod.id);
+  const { items } = await berth.call("ListPodSandbox", { filter: { id: pod.id } });
+  expect(items).toEqual([]);
+  expect(status?.network?.ip).not.toBe("");
+});
+
+test("a daemon killed in the middle of a create leaves nothing that its next life does not clear", async () => {
+  const before = await berth.findTraces();
+  const { podConfig } = await import("./harness/configs.ts");
+  for (const afterMs of [5, 20, 60, 120]) {
+    const config = podConfig(berth.workspace, `cut-${afterMs}`);
+    const call = berth.call("RunPodSandbox", { config }).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, afterMs));
+    await berth.daemon.stop("SIGKILL");
+    await call;
+    await berth.daemon.start();
+  }
+  for (const { id } of (await berth.call("ListPodSandbox")).items) await berth.removePod(id);
+  await berth.expectNothingNew(before);
+});
