@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { locateKey, renderKeyPath } from "./config-locate.ts";
@@ -47,10 +47,6 @@ test("the template's commented examples are valid too", async () => {
     "registry.k8s.io": { mirrors: ["127.0.0.1:5000"], insecure: false },
     "127.0.0.1:5000": { mirrors: [], insecure: true },
   });
-});
-
-test("deploy/berth.toml is what --config-default prints", async () => {
-  expect(await readFile(new URL("../deploy/berth.toml", import.meta.url), "utf8")).toBe(configTemplate);
 });
 
 test("unknown keys and bad values of every file and flag are reported together, with key path and line", async () => {

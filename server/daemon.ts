@@ -1,3 +1,4 @@
+import { dirname } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { Server } from "@grpc/grpc-js";
 import { Code, CriError, loadServices } from "../cri-api/index.ts";
@@ -6,7 +7,7 @@ import { createCalls } from "./calls.ts";
 import type { Calls } from "./calls.ts";
 import { createGrpcServer } from "./grpc-server.ts";
 import type { HandlerTable } from "./handlers.ts";
-import { listenOnSocket, makeSocketDirectory, refuseLiveListener } from "./listener.ts";
+import { listenOnSocket, makePassage, refuseLiveListener } from "./listener.ts";
 import { createRedactor } from "./redact.ts";
 
 /** How long calls in flight may go on after SIGTERM before their signals abort. */
@@ -67,7 +68,7 @@ async function stopServing(server: Server, calls: Calls, parts: DaemonParts): Pr
 export async function startDaemon(parts: DaemonParts): Promise<Daemon> {
   const { socket, log } = parts;
   await using undo = new AsyncDisposableStack();
-  await makeSocketDirectory(socket);
+  await makePassage(dirname(socket));
   await refuseLiveListener(socket); // before the rooms touch anything that a running daemon owns
 
   const rooms = undo.use(await parts.openRooms());

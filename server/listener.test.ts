@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { Server } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
-import { listenOnSocket, makeSocketDirectory, refuseLiveListener } from "./listener.ts";
+import { listenOnSocket, makePassage, refuseLiveListener } from "./listener.ts";
 import { makeScratch, methodPath, openRawCall } from "./testing.ts";
 
 function createIdleServer(): AsyncDisposable & { readonly server: Server } {
@@ -26,7 +26,7 @@ test("the socket has mode 0660 in a directory 0711", async () => {
   await using scratch = await makeScratch();
   await using idle = createIdleServer();
   const path = join(scratch.path, "run", "berth.sock");
-  await makeSocketDirectory(path);
+  await makePassage(join(scratch.path, "run"));
   await listenOnSocket(idle.server, path);
   expect((await lstat(path)).mode & 0o777).toBe(0o660);
   expect((await lstat(path)).isSocket()).toBe(true);
@@ -37,7 +37,7 @@ test("a directory that was there keeps its mode", async () => {
   await using scratch = await makeScratch();
   await mkdir(join(scratch.path, "run"));
   await chmod(join(scratch.path, "run"), 0o750);
-  await makeSocketDirectory(join(scratch.path, "run", "berth.sock"));
+  await makePassage(join(scratch.path, "run"));
   expect((await lstat(join(scratch.path, "run"))).mode & 0o777).toBe(0o750);
 });
 

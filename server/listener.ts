@@ -2,7 +2,6 @@ import { chmod, lstat, mkdir, rename, rm } from "node:fs/promises";
 import type { Stats } from "node:fs";
 import type { IncomingHttpHeaders } from "node:http2";
 import { createConnection } from "node:net";
-import { dirname } from "node:path";
 import { ServerCredentials } from "@grpc/grpc-js";
 import type { Server } from "@grpc/grpc-js";
 
@@ -43,10 +42,10 @@ export async function refuseLiveListener(path: string): Promise<void> {
   if (await isLive(path)) throw new Error(`another server is listening on "${path}"`);
 }
 
-/** The directory of a socket: others may pass through it, and see nothing. One that was there before is left alone. */
-export async function makeSocketDirectory(path: string): Promise<void> {
-  const made = await mkdir(dirname(path), { recursive: true, mode: directoryMode });
-  if (made !== undefined) await chmod(dirname(path), directoryMode); // mkdir's mode passed the umask
+/** A directory that others may pass through, but not look into. One that was there before is left as it is. */
+export async function makePassage(directory: string): Promise<void> {
+  const made = await mkdir(directory, { recursive: true, mode: directoryMode });
+  if (made !== undefined) await chmod(directory, directoryMode); // mkdir's mode passed the umask
 }
 
 const timeoutUnitsMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };

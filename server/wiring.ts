@@ -1,0 +1,47 @@
+import { createCni } from "../cni/index.ts";
+import type { Logger } from "../cri-api/index.ts";
+import { createImageService } from "../image-service/index.ts";
+import { run, watchDirectory } from "../native/index.ts";
+import { createRuntimeService, readHostFacts } from "../pod-sandbox/index.ts";
+import type { Config, Environment } from "./config.ts";
+import type { Rooms } from "./daemon.ts";
+import { imageHandlers } from "./image-service.ts";
+import { makePassage } from "./listener.ts";
+import { runtimeHandlers } from "./runtime-service.ts";
+import { openRuntimes } from "./runtimes.ts";
+import { readVersion } from "./version.ts";
+
+/** Opens every room with its part of the configuration, those below first; they are disposed the other way round. */
+export async function openRooms(parts: {
+  readonly config: Config;
+  readonly environment: Environment;
+  readonly log: Logger;
+}): Promise<Rooms> {
+  const { config, log } = parts;
+  await using undo = new AsyncDisposableStack();
+  await makePassage(config.root);
+  await makePassage(config.state);
+
+  const runtimes = await openRuntimes(parts);
+  const network = undo.use(await createCni({ config: config.cni, log, run, watchDirectory }));
+  const images = undo.use(
+    await createImageService({ config: { root: config.root, registries: config.registries }, log }),
+  );
+  const { root, state, cgroupDriver, defaultRuntime } = config;
+  const pods = undo.use(
+    await createRuntimeService({
+      config: { root, state, cgroupDriver, defaultRuntime, runtimeVersion: await readVersion() },
+      runtimes,
+      network,
+      images,
+      facts: await readHostFacts(),
+      log,
+    }),
+  );
+
+  const open = undo.move();
+  return {
+    handlers: { ...runtimeHandlers(pods), ...imageHandlers(images) },
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  };
+}
