@@ -1,5 +1,6 @@
+import { constants } from "node:fs";
 import { getMachine } from "./events.ts";
-import { check, checkValue, errno, SyscallError } from "./syscall-error.ts";
+import { check, checkValue, errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
 /** What fstatat tells. `ino` loses digits above 2^53. */
 export interface FileStatus {
@@ -22,6 +23,7 @@ const resolveNoMagicLinks = 0x02;
 const noFollow = 0x100;
 const emptyPath = 0x1000;
 const removeDirectory = 0x200;
+const currentDirectory = -100;
 const nsPerSecond = 1_000_000_000n;
 
 function splitTime(ns: bigint): readonly [seconds: number, nanoseconds: number] {
@@ -31,6 +33,12 @@ function splitTime(ns: bigint): readonly [seconds: number, nanoseconds: number] 
 
 function isMissing(result: number): boolean {
   return result === -errno.ENOENT || result === -errno.ENOTDIR;
+}
+
+/** Opens a directory of our own by its path, to be the root of what follows. The descriptor is the caller's to close. */
+function openDirectory(path: string): number {
+  requireAbsolute("openat2", path);
+  return check("openat2", getMachine().addon.openat2(currentDirectory, path, constants.O_DIRECTORY, 0, 0), path);
 }
 
 /** Opens a path with every link resolved as if the open directory were `/`. The descriptor is the caller's to close. */
@@ -164,6 +172,7 @@ function close(fd: number): void {
  * @see https://man7.org/linux/man-pages/man2/openat2.2.html
  */
 export const syscalls = {
+  openDirectory,
   openat2InRoot,
   openIfPresentInRoot,
   mkdirat,

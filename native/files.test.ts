@@ -1,0 +1,212 @@
+import { constants } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import {
+  mkdirInRoot,
+  readFileBounded,
+  readFileInRoot,
+  readFilesBounded,
+  removeTree,
+  which,
+  writeFifo,
+  writeFileAtomically,
+} from "./files.ts";
+import { syscalls } from "./syscalls.ts";
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "berth-files-"));
+});
+afterEach(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+const inside = (name: string): string => join(directory, name);
+
+function makeFifo(name: string): void {
+  const fd = syscalls.openDirectory(directory);
+  syscalls.mknodat(fd, name, 0o010600, { major: 0, minor: 0 });
+  syscalls.close(fd);
+}
+
+describe("writeFileAtomically", () => {
+  test("replaces content and mode and leaves nothing beside it", async () => {
+    await writeFileAtomically(inside("state.json"), "one");
+    expect((await stat(inside("state.json"))).mode & 0o7777).toBe(0o600);
+    await writeFileAtomically(inside("state.json"), Buffer.from("two"), { mode: 0o644 });
+    await expect(readFile(inside("state.json"), "utf8")).resolves.toBe("two");
+    expect((await stat(inside("state.json"))).mode & 0o7777).toBe(0o644);
+    await expect(readdir(directory)).resolves.toEqual(["state.json"]);
+  });
+
+  test("keeps the last of many writers whole", async () => {
+    const texts = Array.from({ length: 40 }, (_, index) => String(index).repeat(10_000));
+    await Promise.all(texts.map((text) => writeFileAtomically(inside("contended"), text)));
+    expect(texts).toContain(await readFile(inside("contended"), "utf8"));
+    await expect(readdir(directory)).resolves.toEqual(["contended"]);
+  });
+
+  test("fails without the folder, and cleans up when it cannot rename", async () => {
+    await expect(writeFileAtomically(inside("none/x"), "")).rejects.toMatchObject({ code: "ENOENT", syscall: "open" });
+    await mkdir(inside("folder/full"), { recursive: true });
+    await expect(writeFileAtomically(inside("folder"), "")).rejects.toMatchObject({ syscall: "rename" });
+    await expect(readdir(directory)).resolves.toEqual(["folder"]);
+  });
+});
+
+describe("bounded reads", () => {
+  test("read a file whole up to the limit and refuse more", async () => {
+    await writeFile(inside("f"), "x".repeat(5000));
+    await expect(readFileBounded(inside("f"), 5000)).resolves.toHaveLength(5000);
+    await expect(readFileBounded(inside("f"), 4999)).rejects.toMatchObject({ code: "EFBIG" });
+    await writeFile(inside("empty"), "");
+    await expect(readFileBounded(inside("empty"), 0)).resolves.toEqual(Buffer.alloc(0));
+  });
+
+  test("tell absence from what is no regular file", async () => {
+    await expect(readFileBounded(inside("absent"), 1)).resolves.toBeUndefined();
+    await expect(readFileBounded(directory, 1)).rejects.toMatchObject({ code: "EISDIR" });
+    makeFifo("fifo");
+    await expect(readFileBounded(inside("fifo"), 1)).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(readFileBounded("/proc/self/stat", 4096)).resolves.toBeInstanceOf(Buffer);
+  });
+
+  test("read many at once, each for itself", async () => {
+    await writeFile(inside("a"), "first");
+    await writeFile(inside("b"), "");
+    await writeFile(inside("large"), "0123456789");
+    const read = await readFilesBounded([inside("a"), inside("absent"), inside("b"), inside("large"), inside("a")], 9);
+    expect(read.map((bytes) => bytes?.toString())).toEqual(["first", undefined, "", undefined, "first"]);
+    await expect(readFilesBounded([], 9)).resolves.toEqual([]);
+  });
+});
+
+describe("inside a root", () => {
+  test("links resolve as if the root were /", async () => {
+    await mkdir(inside("root/etc"), { recursive: true });
+    await writeFile(inside("root/etc/passwd"), "in the root");
+    await symlink("/etc/passwd", inside("root/absolute"));
+    await symlink("../../../../../etc/passwd", inside("root/etc/relative"));
+    await symlink("/proc/self/root/etc/passwd", inside("root/magic"));
+    const read = async (path: string) => (await readFileInRoot(inside("root"), path, { maxBytes: 100 }))?.toString();
+    await expect(read("/absolute")).resolves.toBe("in the root");
+    await expect(read("etc/relative")).resolves.toBe("in the root");
+    await expect(read("../../etc/passwd")).resolves.toBe("in the root");
+    await expect(read("magic")).resolves.toBeUndefined();
+    await expect(read("etc/passwd/below")).resolves.toBeUndefined();
+  });
+
+  test("a FIFO is refused without waiting for its writer", async () => {
+    makeFifo("passwd");
+    await expect(readFileInRoot(directory, "passwd", { maxBytes: 1 })).rejects.toMatchObject({ code: "EINVAL" });
+  });
+
+  test("a link to itself is an error", async () => {
+    await symlink("loop", inside("loop"));
+    await expect(readFileInRoot(directory, "loop", { maxBytes: 1 })).rejects.toMatchObject({ code: "ELOOP" });
+  });
+
+  test("missing folders are made behind links, never outside", async () => {
+    const outside = await mkdtemp(join(tmpdir(), "berth-outside-"));
+    await mkdir(inside("root/real"), { recursive: true });
+    await symlink("/real", inside("root/link"));
+    await symlink(outside, inside("root/escape"));
+    await mkdirInRoot(inside("root"), "/link//a/b/", { mode: 0o750 });
+    expect((await stat(inside("root/real/a/b"))).mode & 0o7777).toBe(0o750);
+    await mkdirInRoot(inside("root"), "/link/a/b", { mode: 0o700 });
+    expect((await stat(inside("root/real/a/b"))).mode & 0o7777).toBe(0o750);
+    await expect(mkdirInRoot(inside("root"), "escape/x", { mode: 0o755 })).rejects.toMatchObject({ code: "ENOENT" });
+    await expect(mkdirInRoot(inside("root"), "a/../b", { mode: 0o755 })).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(readdir(outside)).resolves.toEqual([]);
+    await rm(outside, { recursive: true });
+  });
+
+  test("a file in the way is an error", async () => {
+    await writeFile(inside("file"), "");
+    await expect(mkdirInRoot(directory, "file/x", { mode: 0o755 })).rejects.toMatchObject({ code: "ENOTDIR" });
+  });
+});
+
+describe("removeTree", () => {
+  test("removes files, links and folders, and does not mind absence", async () => {
+    await mkdir(inside("tree/a/b/c"), { recursive: true });
+    await writeFile(inside("tree/a/file"), "");
+    await writeFile(inside("kept"), "");
+    await symlink(inside("kept"), inside("tree/a/b/link"));
+    await symlink(directory, inside("tree/up"));
+    await removeTree(`${inside("tree")}/`);
+    await removeTree(inside("tree"));
+    await removeTree(inside("tree/below/nothing"));
+    await expect(readdir(directory)).resolves.toEqual(["kept"]);
+    await removeTree(inside("kept"));
+    await expect(readdir(directory)).resolves.toEqual([]);
+  });
+
+  test("a link as the root goes itself", async () => {
+    await mkdir(inside("real"));
+    await writeFile(inside("real/file"), "");
+    await symlink(inside("real"), inside("link"));
+    await removeTree(inside("link"));
+    await expect(readdir(inside("real"))).resolves.toEqual(["file"]);
+  });
+
+  test("manages a tree deeper than any path or descriptor table", async () => {
+    const { O_DIRECTORY, O_RDONLY } = constants;
+    await mkdir(inside("deep"));
+    let fd = syscalls.openDirectory(inside("deep"));
+    for (let depth = 0; depth < 3000; depth++) {
+      syscalls.mkdirat(fd, "folder", 0o700);
+      syscalls.mkdirat(fd, "beside", 0o000);
+      syscalls.symlinkat("/", fd, "link");
+      const below = syscalls.openat2InRoot(fd, "folder", O_RDONLY | O_DIRECTORY);
+      syscalls.close(fd);
+      fd = below;
+    }
+    syscalls.close(fd);
+    await removeTree(inside("deep"));
+    await expect(readdir(directory)).resolves.toEqual([]);
+  });
+
+  test("manages wide folders of folders", async () => {
+    await mkdir(inside("wide"));
+    const fd = syscalls.openDirectory(inside("wide"));
+    for (let count = 0; count < 300; count++) {
+      syscalls.mkdirat(fd, `d${count}`, 0o700);
+      syscalls.mkdirat(fd, `d${count}/e`, 0o700);
+      for (const name of ["f", "e/g", "e/h"])
+        syscalls.mknodat(fd, `d${count}/${name}`, 0o100600, { major: 0, minor: 0 });
+    }
+    syscalls.close(fd);
+    await removeTree(inside("wide"));
+    await expect(readdir(directory)).resolves.toEqual([]);
+  });
+
+  test.each(["/", "//", "relative", "/tmp/..", "/tmp/."])("refuses %j", async (path) => {
+    await expect(removeTree(path)).rejects.toMatchObject({ code: "EINVAL" });
+  });
+});
+
+describe("writeFifo", () => {
+  test("does not wait for a reader", async () => {
+    makeFifo("ctl");
+    await expect(writeFifo(inside("ctl"), "x")).rejects.toMatchObject({ code: "ENXIO" });
+    await writeFile(inside("file"), "");
+    await expect(writeFifo(inside("file"), "x")).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(readFile(inside("file"), "utf8")).resolves.toBe("");
+  });
+});
+
+describe("which", () => {
+  test("searches the folders given, in order", async () => {
+    await mkdir(inside("one"));
+    await mkdir(inside("two"));
+    await writeFile(inside("one/tool"), "", { mode: 0o644 });
+    await writeFile(inside("two/tool"), "", { mode: 0o755 });
+    await expect(which("tool", `${inside("one")}:relative:${inside("two")}`)).resolves.toBe(inside("two/tool"));
+    await expect(which("tool", inside("absent"))).resolves.toBeUndefined();
+    await expect(which(inside("two/tool"))).resolves.toBe(inside("two/tool"));
+    await expect(which(inside("one"))).resolves.toBeUndefined();
+    await expect(which("sh")).resolves.toMatch(/\/sh$/);
+  });
+});
