@@ -19,27 +19,37 @@ export function createAttachmentGate(): AttachmentGate {
     changed = Promise.withResolvers<void>();
   }
 
-  async function until(isOpen: () => boolean, signal: AbortSignal): Promise<void> {
+  /** `tryEnter` looks and takes in one turn of the event loop. */
+  async function enter(tryEnter: () => boolean, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (isOpen()) return;
+    if (tryEnter()) return;
     const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void => {
-      aborted.reject(signal.reason);
-    };
+    const onAbort = (): void => aborted.reject(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       // Others may get in between the announcement and this turn.
       do await Promise.race([changed.promise, aborted.promise]);
-      while (!isOpen());
+      while (!tryEnter());
     } finally {
       signal.removeEventListener("abort", onAbort);
     }
   }
 
+  function tryShared(): boolean {
+    if (isExclusive) return false;
+    sharedCount += 1;
+    return true;
+  }
+
+  function tryExclusive(): boolean {
+    if (isExclusive || sharedCount > 0) return false;
+    isExclusive = true;
+    return true;
+  }
+
   return {
     async shared(signal, work) {
-      await until(() => !isExclusive, signal);
-      sharedCount += 1;
+      await enter(tryShared, signal);
       try {
         return await work();
       } finally {
@@ -48,8 +58,7 @@ export function createAttachmentGate(): AttachmentGate {
       }
     },
     async exclusive(signal, work) {
-      await until(() => !isExclusive && sharedCount === 0, signal);
-      isExclusive = true;
+      await enter(tryExclusive, signal);
       try {
         return await work();
       } finally {

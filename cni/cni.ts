@@ -73,10 +73,11 @@ const collectTimeoutMs = 30_000; // CRI-O's for GC
 export async function createCni(parts: CniParts): Promise<Cni> {
   const { config, log, watchDirectory } = parts;
   const wait = (ms: number, signal: AbortSignal): Promise<unknown> => setTimeout(ms, undefined, { signal });
+  const cache = createResultCache(config.cacheDir);
+  await cache.sweep();
   const chain = { run: parts.run, wait, log, pluginDirs: config.pluginDirs };
   const probe = createPluginProbe(chain);
   const source = await createNetworkSource({ config, log, watchDirectory, probe, now: () => performance.now() });
-  const cache = createResultCache(config.cacheDir);
   return assemble({ chain, cache, source, memory: createAttachmentMemory(), log, undoTimeoutMs });
 }
 

@@ -29,6 +29,8 @@ export interface ResultCache {
   list(): Promise<readonly CacheEntry[]>;
   /** Idempotent. */
   remove(entry: CacheEntry): Promise<void>;
+  /** Removes what writes left that a crash cut short; only at start, when nothing is being written. */
+  sweep(): Promise<void>;
 }
 
 const kind = "cniCacheV1";
@@ -75,10 +77,10 @@ export function createResultCache(cacheDir: string): ResultCache {
       const entries = await Promise.all(names.map((name) => readEntry(directory, name, undefined)));
       return entries.filter(isPresent);
     },
-    async remove(entry) {
-      await unlink(join(directory, nameOf(entry))).catch((thrown: unknown) => {
-        if (errnoOf(thrown) !== "ENOENT") throw thrown;
-      });
+    remove: (entry) => removeFile(join(directory, nameOf(entry))),
+    async sweep() {
+      const names = (await listNames(directory)).filter((name) => /^\..+\.[0-9a-f]+\.tmp$/.test(name));
+      await Promise.all(names.map((name) => removeFile(join(directory, name))));
     },
   };
 }
@@ -128,6 +130,12 @@ async function readEntry(
   };
   // A file under another's name would have that other one deleted; half-written files have names of their own.
   return nameOf(entry) === name ? entry : undefined;
+}
+
+async function removeFile(path: string): Promise<void> {
+  await unlink(path).catch((thrown: unknown) => {
+    if (errnoOf(thrown) !== "ENOENT") throw thrown;
+  });
 }
 
 function tryParse(bytes: Buffer): JsonObject | undefined {

@@ -16,9 +16,12 @@ export interface RecordedRun {
   readonly config: JsonObject;
 }
 
-export type FakeAnswer =
-  | { readonly result?: unknown; readonly stdout?: string }
-  | { readonly exitCode: number; readonly stdout?: unknown; readonly stderr?: string };
+/** `stdout` that is no text is written as JSON. */
+export interface FakeAnswer {
+  readonly exitCode?: number;
+  readonly stdout?: unknown;
+  readonly stderr?: string;
+}
 
 export type FakePlugin = (run: RecordedRun, signal: AbortSignal) => FakeAnswer | Promise<FakeAnswer>;
 
@@ -55,19 +58,19 @@ export function createFakePlugins(): FakePlugins {
     leases.set(key, host);
     const interfaces = [{ name: "cni0" }, { name: "veth1" }, { name: env["CNI_IFNAME"], sandbox: env["CNI_NETNS"] }];
     const ips = [{ interface: 2, address: `10.88.77.${String(host)}/24`, gateway: "10.88.77.1" }];
-    return { result: { cniVersion: config["cniVersion"], interfaces, ips, routes: [{ dst: "0.0.0.0/0" }] } };
+    return { stdout: { cniVersion: config["cniVersion"], interfaces, ips, routes: [{ dst: "0.0.0.0/0" }] } };
   }
 
   function answer(run: RecordedRun, signal: AbortSignal): FakeAnswer | Promise<FakeAnswer> {
     const instead = replaced.get(`${run.type} ${run.command}`);
     if (instead !== undefined) return instead(run, signal);
     if (run.command === "VERSION")
-      return { result: { cniVersion: "1.0.0", supportedVersions: versions.get(run.type) ?? allVersions } };
+      return { stdout: { cniVersion: "1.0.0", supportedVersions: versions.get(run.type) ?? allVersions } };
     if (run.type === "bridge") return bridge(run);
     const isRefused = run.command === "ADD" && JSON.stringify(run.config).includes('"net.none"');
     if (isRefused)
       return { exitCode: 1, stdout: { code: 999, msg: "open /proc/sys/net/none: no such file or directory" } };
-    return run.command === "ADD" ? { result: run.config["prevResult"] } : {};
+    return run.command === "ADD" ? { stdout: run.config["prevResult"] } : {};
   }
 
   return {
@@ -83,13 +86,11 @@ export function createFakePlugins(): FakePlugins {
       const recorded = { command, type, env, config: JSON.parse(input ?? "{}") as JsonObject };
       (command === "VERSION" ? versionRuns : runs).push(recorded);
       const given = await answer(recorded, signal);
-      const failed = "exitCode" in given ? given : undefined;
-      const text = failed ? failed.stdout : "result" in given ? given.result : "stdout" in given ? given.stdout : "";
-      const bytes = Buffer.from(typeof text === "string" ? text : JSON.stringify(text ?? ""));
+      const bytes = Buffer.from(typeof given.stdout === "string" ? given.stdout : JSON.stringify(given.stdout ?? ""));
       return {
-        status: { kind: "exited", code: failed?.exitCode ?? 0 },
+        status: { kind: "exited", code: given.exitCode ?? 0 },
         stdout: bytes.subarray(0, maxOutputBytes),
-        stderr: Buffer.from(failed?.stderr ?? ""),
+        stderr: Buffer.from(given.stderr ?? ""),
         truncated: bytes.length > maxOutputBytes,
       };
     },
