@@ -121,6 +121,13 @@ describe("answers", () => {
     expect((await served.client.unary("ExecSync", { cmd: [text] })).stdout).toHaveLength(text.length);
   });
 
+  test("a request over the limit is ResourceExhausted, and the next call works", async () => {
+    await using served = await serve({ Version: async () => version });
+    const request = { version: "x".repeat(33 * 1024 * 1024) };
+    await expect(served.client.unary("Version", request)).rejects.toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+    expect(await served.client.unary("Version", {})).toEqual(version);
+  });
+
   test("an answer over the limit is ResourceExhausted, and the next call works", async () => {
     await using served = await serve({
       ExecSync: async () => ({ stdout: Buffer.alloc(81 * 1024 * 1024) }),

@@ -6,8 +6,10 @@ import type { MethodDescriptor, MethodName } from "../cri-api/index.ts";
 import type { Calls } from "./calls.ts";
 import type { HandlerTable, StreamHandler, UnaryHandler } from "./handlers.ts";
 
-/** Above the 16 MiB that kubelet takes, as CRI-O: two full ExecSync streams and a long list must fit. */
-export const maxMessageBytes = 80 * 1024 * 1024;
+/** No request comes near this; a message is held whole in memory before it is decoded. */
+const maxRequestBytes = 32 * 1024 * 1024;
+/** As CRI-O: two full ExecSync streams and a long list must fit; kubelet itself takes 16 MiB. */
+const maxResponseBytes = 80 * 1024 * 1024;
 
 // Descriptors decode and encode inside the wrapper, so that a bad request is InvalidArgument, not grpc-js' Internal.
 const keepBytes = (bytes: Buffer): Buffer => bytes;
@@ -61,8 +63,8 @@ function serveStream(
 /** A gRPC server with every RPC of both services, not yet listening. */
 export function createGrpcServer(methods: readonly MethodDescriptor[], table: HandlerTable, calls: Calls): Server {
   const server = new Server({
-    "grpc.max_receive_message_length": maxMessageBytes,
-    "grpc.max_send_message_length": maxMessageBytes,
+    "grpc.max_receive_message_length": maxRequestBytes,
+    "grpc.max_send_message_length": maxResponseBytes,
     "grpc.enable_channelz": 0,
   });
   for (const method of methods) {
