@@ -50,7 +50,8 @@ export function createCodec(type: protobuf.Type, visitor: Visitor): Codec {
       // Encoding a plain object would write 0 for every bigint: fromObject makes them 64-bit words first.
       const message = type.fromObject(init);
       visitor.makeTextWellFormed(type, message);
-      return Buffer.from(type.encode(message).finish());
+      const bytes = type.encode(message).finish();
+      return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     },
   };
 }
