@@ -1,0 +1,144 @@
+import { buildCapabilities } from "./capabilities.ts";
+import { buildDevices } from "./devices.ts";
+import type { ContainerSpecInput, HostFacts, PauseSpecInput } from "./input.ts";
+import { checkMountPropagation, rootfsPropagation } from "./mount-propagation.ts";
+import { buildMounts, buildPauseMounts } from "./mounts.ts";
+import { buildNamespaces } from "./namespaces.ts";
+import type { CapabilitySets, LinuxSection, OciResources, Process, Spec } from "./oci-types.ts";
+import { buildArgs, buildCwd, buildEnv } from "./process.ts";
+import { buildProtectedPaths } from "./protected-paths.ts";
+import { buildOomScoreAdj, toOciResources } from "./resources.ts";
+import { buildSeccomp, chooseSeccomp } from "./seccomp.ts";
+import { defaultSeccompProfile } from "./seccomp-default.ts";
+import type { SeccompArchitecture } from "./seccomp-default.ts";
+import { cleanAbsolutePath } from "./text.ts";
+import { toId } from "./user.ts";
+import { buildApparmorProfile, buildSelinuxLabels } from "./security-labels.ts";
+
+/** The oldest that has all we write; crun 1.8.1 refuses anything newer than 1.1.0. */
+const ociVersion = "1.0.2";
+const umask = 0o022;
+/** The user of upstream's pause image, which owns nothing. */
+const pauseId = 65_535n;
+const pauseOomScoreAdj = -998;
+const pauseShares = 2;
+
+/**
+ * The runtime configuration of one container, from the request, the image and what the host can do. Pure. None of the
+ * user's annotations goes in: runtimes read some of them as orders (CVE-2024-3154).
+ *
+ * @throws {CriError} `InvalidArgument` for what the request gets wrong, `FailedPrecondition` for what this host cannot.
+ * @see https://github.com/opencontainers/runtime-spec/blob/v1.0.2/config.md
+ */
+export function buildContainerSpec(input: ContainerSpecInput): Spec {
+  const context = input.config.linux?.securityContext ?? null;
+  const capabilities = buildCapabilities(context, input.host.capabilities);
+  const hasReadonlyRootfs = context?.readonlyRootfs ?? false;
+  checkMountPropagation(input.mounts, input.mountTable ?? []);
+  return {
+    ociVersion,
+    process: buildProcess(input, capabilities),
+    root: { path: input.rootfsPath, readonly: hasReadonlyRootfs },
+    mounts: buildMounts(input.podFiles, input.mounts, {
+      isPrivileged: context?.privileged ?? false,
+      hasReadonlyRootfs,
+      recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts ?? false,
+    }),
+    linux: buildLinux(input, capabilities),
+  };
+}
+
+function buildProcess(input: ContainerSpecInput, capabilities: CapabilitySets): Process {
+  const { config, image, user, host } = input;
+  const context = config.linux?.securityContext ?? null;
+  const apparmorProfile = buildApparmorProfile(context, host.apparmor);
+  const selinux = buildSelinuxLabels(context, host.selinuxEnabled ?? false);
+  return {
+    terminal: config.tty,
+    user: { uid: user.uid, gid: user.gid, umask, additionalGids: user.additionalGids },
+    args: buildArgs(config, image),
+    env: buildEnv(config.envs, image.env, { hostname: input.hostname, tty: config.tty, home: user.home }),
+    cwd: buildCwd(config.workingDir, image.workingDir),
+    capabilities,
+    noNewPrivileges: context?.noNewPrivs ?? false,
+    oomScoreAdj: buildOomScoreAdj(config.linux?.resources?.oomScoreAdj ?? 0n, host.oomScoreAdjMin),
+    ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
+    ...(selinux.process === undefined ? {} : { selinuxLabel: selinux.process }),
+  };
+}
+
+function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets): LinuxSection {
+  const { config, host, cgroup } = input;
+  const context = config.linux?.securityContext ?? null;
+  const isPrivileged = context?.privileged ?? false;
+  const mounts = input.mounts.map(({ mount }) => mount);
+  const hasDevMount = mounts.some((mount) => cleanAbsolutePath("mount container_path", mount.containerPath) === "/dev");
+  const { devices, rules } = buildDevices(input.devices, { isPrivileged, devices: host.devices ?? [], hasDevMount });
+  const propagation = rootfsPropagation(mounts);
+  const mountLabel = buildSelinuxLabels(context, host.selinuxEnabled ?? false).mount;
+  const seccomp = buildSeccomp(
+    chooseSeccomp(context),
+    { architecture: architectureOf(host), capabilities: capabilities.bounding },
+    { isSupported: host.seccompSupported, localhost: input.localhostSeccomp },
+  );
+  return {
+    namespaces: buildNamespaces(input.namespaces, { layout: cgroup.layout, isPrivileged }),
+    cgroupsPath: cgroup.path,
+    resources: { ...resourcesOf(input), devices: rules },
+    devices,
+    ...buildProtectedPaths(context),
+    ...(propagation ? { rootfsPropagation: propagation } : {}),
+    ...(seccomp ? { seccomp } : {}),
+    ...(mountLabel === undefined ? {} : { mountLabel }),
+  };
+}
+
+function resourcesOf({ config, cgroup, host }: ContainerSpecInput): OciResources {
+  const resources = config.linux?.resources;
+  return resources ? toOciResources(resources, cgroup.layout, host) : {};
+}
+
+function architectureOf(host: HostFacts): SeccompArchitecture {
+  return host.architecture ?? (process.arch === "arm64" ? "aarch64" : "x86_64");
+}
+
+/**
+ * The process that holds a pod-wide PID namespace: no capabilities, a user that owns nothing unless the pod names one,
+ * a read-only root, our seccomp profile. Its root must let that user in and hold `/proc` and `/dev`.
+ */
+export function buildPauseSpec(input: PauseSpecInput): Spec {
+  const { host, cgroup } = input;
+  const context = input.sandbox.linux?.securityContext;
+  const uid = toId("run_as_user", context?.runAsUser?.value ?? pauseId);
+  const gid = toId("run_as_group", context?.runAsGroup?.value ?? pauseId);
+  const none: readonly string[] = [];
+  const seccomp = host.seccompSupported
+    ? { seccomp: defaultSeccompProfile({ architecture: architectureOf(host), capabilities: none }) }
+    : {};
+  return {
+    ociVersion,
+    process: {
+      terminal: false,
+      user: { uid, gid, umask, additionalGids: [gid] },
+      args: input.args,
+      env: [],
+      cwd: "/",
+      capabilities: { bounding: none, effective: none, permitted: none, inheritable: none, ambient: none },
+      noNewPrivileges: true,
+      oomScoreAdj: buildOomScoreAdj(BigInt(pauseOomScoreAdj), host.oomScoreAdjMin),
+    },
+    root: { path: input.rootfsPath, readonly: true },
+    mounts: buildPauseMounts(),
+    linux: {
+      namespaces: buildNamespaces(
+        { ...input.namespaces, pid: { kind: "new" } },
+        { layout: cgroup.layout, isPrivileged: false },
+      ),
+      cgroupsPath: cgroup.path,
+      resources: { cpu: { shares: pauseShares }, devices: [{ allow: false, access: "rwm" }] },
+      devices: [],
+      ...buildProtectedPaths(null),
+      ...seccomp,
+    },
+  };
+}

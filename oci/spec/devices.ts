@@ -1,0 +1,80 @@
+import { posix } from "node:path";
+import type { cri } from "../../cri-api/index.ts";
+import type { ResolvedDevice } from "./input.ts";
+import { invalid, quote } from "./invalid.ts";
+import type { OciDevice, OciDeviceRule } from "./oci-types.ts";
+import { cleanAbsolutePath, isAtOrBelow } from "./text.ts";
+
+/** A device node found on the host, at or below a CRI device's host path. */
+export interface DeviceNode extends Pick<ResolvedDevice, "type" | "major" | "minor" | "fileMode" | "uid" | "gid"> {
+  readonly path: string;
+}
+
+/**
+ * Where a node found at or below the device's real host path goes in the container: a directory of devices keeps its
+ * shape.
+ *
+ * @throws {CriError} `InvalidArgument` for bad permissions, a relative container path or a node that lies elsewhere.
+ */
+export function resolveDevice(device: cri.Device, realHostPath: string, node: DeviceNode): ResolvedDevice {
+  validateDevice(device);
+  if (!isAtOrBelow(node.path, realHostPath)) {
+    throw invalid(`device ${quote(node.path)} is not below ${quote(device.hostPath)}`);
+  }
+  const { type, major, minor, fileMode, uid, gid } = node;
+  const containerPath = posix.join(
+    cleanAbsolutePath("device container_path", device.containerPath),
+    node.path.slice(realHostPath.length),
+  );
+  return { containerPath, type, major, minor, fileMode, uid, gid, permissions: device.permissions };
+}
+
+/** @throws {CriError} `InvalidArgument` for what no device can be. */
+export function validateDevice({ containerPath, hostPath, permissions }: cri.Device): void {
+  const destination = cleanAbsolutePath("device container_path", containerPath);
+  cleanAbsolutePath("device host_path", hostPath);
+  if (destination === "/") throw invalid("device container_path is the root itself");
+  if (!/^[rwm]*$/.test(permissions)) {
+    throw invalid(`device ${quote(containerPath)}: permissions ${quote(permissions)} are not letters out of "rwm"`);
+  }
+}
+
+/** Pseudo terminals, shared memory and the console belong to each container itself, also to a privileged one. */
+export function isPrivilegedDevice(path: string): boolean {
+  const own = ["/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/tty"];
+  return isAtOrBelow(path, "/dev") && !own.some((directory) => isAtOrBelow(path, directory));
+}
+
+export interface DeviceSection {
+  readonly devices: readonly OciDevice[];
+  readonly rules: readonly OciDeviceRule[];
+}
+
+/**
+ * Nodes to make and what the device cgroup lets through. The runtime adds /dev/null and its like by itself. A
+ * privileged container gets the host's nodes and no rule. With a host's directory mounted on /dev no node is made:
+ * the runtime would make it on the host.
+ */
+export function buildDevices(
+  requested: readonly ResolvedDevice[],
+  host: { readonly isPrivileged: boolean; readonly devices: readonly ResolvedDevice[]; readonly hasDevMount: boolean },
+): DeviceSection {
+  const wanted = [...(host.isPrivileged ? host.devices : []), ...requested];
+  const byPath = new Map(wanted.map((device) => [device.containerPath, device]));
+  const nodes = [...byPath.values()].map(toOciDevice);
+  return {
+    devices: host.hasDevMount ? nodes.filter(({ path }) => !isAtOrBelow(path, "/dev")) : nodes,
+    rules: host.isPrivileged
+      ? [{ allow: true, access: "rwm" }]
+      : [{ allow: false, access: "rwm" }, ...requested.map(toRule)],
+  };
+}
+
+function toOciDevice({ containerPath, type, major, minor, fileMode, uid, gid }: ResolvedDevice): OciDevice {
+  return { path: containerPath, type, major, minor, fileMode: fileMode & 0o777, uid, gid };
+}
+
+function toRule({ type, major, minor, permissions }: ResolvedDevice): OciDeviceRule {
+  const access = ["r", "w", "m"].filter((letter) => permissions === "" || permissions.includes(letter)).join("");
+  return { allow: true, type, major, minor, access };
+}

@@ -1,0 +1,153 @@
+import type { cri } from "../../cri-api/index.ts";
+import { Code, CriError } from "../../cri-api/index.ts";
+import type { PodFiles, ResolvedMount } from "./input.ts";
+import { invalid, quote } from "./invalid.ts";
+import { propagationOption } from "./mount-propagation.ts";
+import type { OciMount } from "./oci-types.ts";
+import { assertNoControlCharacters, cleanAbsolutePath, isAtOrBelow } from "./text.ts";
+
+/** What decides how a container sees the system's own file systems. */
+export interface MountFacts {
+  readonly isPrivileged: boolean;
+  readonly hasReadonlyRootfs: boolean;
+  readonly recursiveReadOnlyMounts: boolean;
+}
+
+/** Files that lxcfs and its like may put over the kernel's; anywhere else in /proc a mount hides what LSMs rely on. */
+const mountableInProc: ReadonlySet<string> = new Set(
+  ["cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps", "uptime"].map(
+    (name) => `/proc/${name}`,
+  ),
+);
+
+/**
+ * All mounts in the order the runtime makes them: by depth of the destination, the system's before the pod's before
+ * the container's. A mount of the container takes the place of an earlier one with the same destination; one on /dev
+ * or /sys also drops what would have been mounted below.
+ *
+ * @throws {CriError} `InvalidArgument` for a mount that cannot be made; `FailedPrecondition` (`RROUnsupported`) for a
+ * recursively read-only one that the runtime cannot make.
+ */
+export function buildMounts(
+  podFiles: PodFiles,
+  requested: readonly ResolvedMount[],
+  facts: MountFacts,
+): readonly OciMount[] {
+  const own = new Map(
+    requested.map((each) => {
+      const built = buildBindMount(each, facts);
+      return [built.destination, built] as const; // of two on one place the later hides the earlier
+    }),
+  );
+  const isReplaced = ({ destination }: OciMount): boolean =>
+    own.has(destination) || ["/dev", "/sys"].some((root) => own.has(root) && isAtOrBelow(destination, root));
+  const defaults = [...systemMounts(facts.isPrivileged), ...podMounts(podFiles, facts)];
+  const all = [...defaults.filter((mount) => !isReplaced(mount)), ...own.values()];
+  return all.sort((a, b) => depthOf(a.destination) - depthOf(b.destination));
+}
+
+function depthOf(path: string): number {
+  return path.split("/").length;
+}
+
+function buildBindMount({ mount, sourcePath }: ResolvedMount, facts: MountFacts): OciMount {
+  const destination = checkDestination(mount.containerPath, sourcePath);
+  assertNoControlCharacters("mount source", sourcePath);
+  if (mount.recursiveReadOnly && !facts.recursiveReadOnlyMounts) {
+    throw new CriError(
+      Code.FailedPrecondition,
+      `RROUnsupported: recursive read-only mount ${quote(destination)} is not supported by this runtime handler`,
+    );
+  }
+  const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
+  const options = ["rbind", propagationOption(mount.propagation), access];
+  return { destination, type: "bind", source: sourcePath, options };
+}
+
+function checkDestination(containerPath: string, sourcePath: string): string {
+  const destination = cleanAbsolutePath("mount container_path", containerPath);
+  if (destination === "/") throw invalid(`mount container_path ${quote(containerPath)} is the root itself`);
+  const isHostProc = destination === "/proc" && sourcePath === "/proc";
+  if (isAtOrBelow(destination, "/proc") && !isHostProc && !mountableInProc.has(destination)) {
+    throw invalid(`mount container_path ${quote(containerPath)} lies in /proc, where no mount is allowed`);
+  }
+  return destination;
+}
+
+/**
+ * What the mount's own fields contradict, before anything is looked up.
+ *
+ * @throws {CriError} `InvalidArgument`, with a message of its own for each contradiction.
+ */
+export function validateMount(mount: cri.Mount): void {
+  const name = quote(mount.containerPath);
+  if (mount.image || mount.imageSubPath !== "") throw invalid(`mount ${name}: image mounts are not supported`);
+  if (mount.mountOptions.length > 0) throw invalid(`mount ${name}: mount_options are not supported`);
+  if (mount.uidMappings.length > 0 || mount.gidMappings.length > 0) {
+    throw invalid(`mount ${name}: id-mapped mounts are not supported`);
+  }
+  if (mount.containerPath === "") throw invalid("mount container_path is empty");
+  if (mount.hostPath === "") throw invalid(`mount ${name}: host_path is empty`);
+  cleanAbsolutePath("mount container_path", mount.containerPath);
+  cleanAbsolutePath("mount host_path", mount.hostPath);
+  if (!mount.recursiveReadOnly) return;
+  if (!mount.readonly) throw invalid(`mount ${name}: recursive read-only mount conflicts with read-write mount`);
+  if (mount.propagation !== "PROPAGATION_PRIVATE") {
+    throw invalid(`mount ${name}: recursive read-only mount requires private propagation, not ${mount.propagation}`);
+  }
+}
+
+/** The kernel's own file systems; a container that is not privileged may not write /sys and the cgroup tree. */
+function systemMounts(isPrivileged: boolean): readonly OciMount[] {
+  const access = isPrivileged ? "rw" : "ro";
+  return [
+    { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
+    {
+      destination: "/dev",
+      type: "tmpfs",
+      source: "tmpfs",
+      options: ["nosuid", "strictatime", "mode=755", "size=65536k"],
+    },
+    {
+      destination: "/dev/pts",
+      type: "devpts",
+      source: "devpts",
+      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", access] },
+    {
+      destination: "/sys/fs/cgroup",
+      type: "cgroup",
+      source: "cgroup",
+      options: ["nosuid", "noexec", "nodev", "relatime", access],
+    },
+  ];
+}
+
+/** The pause process needs a /proc to be looked at and a /dev for the runtime, nothing else. */
+export function buildPauseMounts(): readonly OciMount[] {
+  return systemMounts(false).filter(({ destination }) => destination === "/proc" || destination === "/dev");
+}
+
+/** The hostname file is the pod's own; a container may edit what else it gets unless its root is read-only. */
+function podMounts(files: PodFiles, facts: MountFacts): readonly OciMount[] {
+  const access = facts.hasReadonlyRootfs ? "ro" : "rw";
+  const file = (destination: string, source: string | undefined, mode: string): readonly OciMount[] =>
+    source === undefined
+      ? []
+      : [{ destination, type: "bind", source, options: ["bind", "rprivate", mode, "nosuid", "nodev", "noexec"] }];
+  return [
+    {
+      destination: "/dev/shm",
+      type: "bind",
+      source: files.shm,
+      options: ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"],
+    },
+    ...file("/etc/resolv.conf", files.resolvConf, access),
+    ...file("/etc/hostname", files.hostname, "ro"),
+    ...file("/etc/hosts", files.hosts, access),
+    ...file("/etc/passwd", files.passwd, access),
+    ...file("/etc/group", files.group, access),
+  ];
+}
