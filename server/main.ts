@@ -61,7 +61,7 @@ async function serve(config: Config): Promise<void> {
     const { notifyReady } = await import("./notify.ts");
     const daemon = await startDaemon({
       socket: config.socket,
-      privateDirectories: [config.root, config.state],
+      privateDirectories: [config.root, config.state, config.cni.cacheDir],
       log,
       openRooms: () => openRooms({ config, environment, log }),
     });
