@@ -85,6 +85,7 @@ async function launchConmon(config: ConmonConfig, signal: AbortSignal, launch: M
   if (!complaints || !sync || !start) throw new CriError(Code.Internal, "the monitor's pipes are missing");
   const said = collectComplaints(complaints);
   try {
+    await launch.prepare();
     start.on("error", () => undefined).end("\0"); // EPIPE if it failed at once: the silence on `sync` tells
     const line = await readFirstLine(sync, signal);
     if (line === undefined) {

@@ -1,4 +1,4 @@
-import { access, lstat, rm } from "node:fs/promises";
+import { lstat, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
@@ -10,7 +10,8 @@ import { cgroupPathsOfSpec, hasCgroups, killCgroup, removeCgroups } from "./cgro
 import { runtimeFailure } from "./failure.ts";
 import type { RuntimeHost } from "./host.ts";
 import { hiddenDirectories, invokeRuntime } from "./invocation.ts";
-import { assertId, loadState, removeState, saveState } from "./state.ts";
+import { assertId } from "./state.ts";
+import type { Spec } from "../spec/oci-types.ts";
 import type { CreatedProcess, CreateProcess } from "./types.ts";
 
 /** Longer than any create that gets anywhere; kubelet's own patience is 2 minutes. */
@@ -26,21 +27,20 @@ export async function createContainer(
 ): Promise<CreatedProcess> {
   const { id, bundle, spec, logPath } = process;
   assertId(id);
-  if (await isThere(join(host.config.root, id))) {
-    throw new CriError(Code.FailedPrecondition, `container "${id}" already exists in the runtime`);
-  }
-  const hadLog = logPath !== "" && (await isThere(logPath));
+  const [isTaken, hadLog] = await Promise.all([
+    isThere(join(host.config.root, id)),
+    logPath !== "" && isThere(logPath),
+  ]);
+  if (isTaken) throw new CriError(Code.FailedPrecondition, `container "${id}" already exists in the runtime`);
   await using undo = new AsyncDisposableStack();
 
   undo.defer(() => undoCreate(host, process, hadLog));
-  await writeFileAtomically(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
-
   const ownDeadline = AbortSignal.timeout(createDeadlineMs);
   const { initPid, monitor } = await launch(host, AbortSignal.any([signal, ownDeadline]), process);
-  const init = await processIdentity(initPid);
+  const [init, cgroups] = await Promise.all([processIdentity(initPid), readCgroupPaths(initPid, host.cgroupMounts)]);
   if (!init) throw new CriError(Code.Internal, `cannot create container "${id}": its init process ended at once`);
-  const cgroups = await readCgroupPaths(initPid, host.cgroupMounts);
-  await saveState(host.config, id, { bundle, init, monitor, cgroups });
+  const opensGate = !("hooks" in spec);
+  await host.states.save(id, { bundle, init, monitor, cgroups, opensGate });
 
   undo.move();
   return { init, monitor };
@@ -52,14 +52,24 @@ async function launch(
   process: CreateProcess,
 ): Promise<{ readonly initPid: number; readonly monitor: ProcessIdentity | undefined }> {
   const { id, bundle, spec } = process;
-  const outcome = await host.monitor.launch(signal, process);
+  const config = JSON.stringify(withoutNoQuota(spec));
+  const prepare = (): Promise<void> => writeFileAtomically(join(bundle, "config.json"), config, { mode: 0o600 });
+  const outcome = await host.monitor.launch(signal, { ...process, prepare });
   if (outcome.kind === "created") return outcome;
   throw runtimeFailure(outcome.output, {
     what: `cannot create container "${id}"`,
-    executable: spec.process?.args?.[0],
-    rootfs: spec.root?.path,
+    executable: spec.process.args[0],
+    rootfs: spec.root.path,
     hidden: [bundle, ...hiddenDirectories(host.config)],
   });
+}
+
+/** crun 1.8.1 writes "no quota" as a number out of range; it is what a new cgroup has anyway. */
+function withoutNoQuota(spec: Spec): Spec {
+  const { resources } = spec.linux;
+  if (resources.cpu?.quota === undefined || resources.cpu.quota >= 0) return spec;
+  const { quota: _quota, ...cpu } = resources.cpu;
+  return { ...spec, linux: { ...spec.linux, resources: { ...resources, cpu } } };
 }
 
 /** Each step stands alone: what a killed create has got to is not known. */
@@ -70,7 +80,7 @@ async function undoCreate(host: RuntimeHost, process: CreateProcess, hadLog: boo
     host,
     AbortSignal.timeout(undoDeadlineMs),
     id,
-    cgroupPathsOfSpec(spec.linux?.cgroupsPath, host.cgroupMounts),
+    cgroupPathsOfSpec(spec.linux.cgroupsPath, host.cgroupMounts),
   );
   await rm(join(bundle, "config.json"), { force: true });
   if (!hadLog && logPath !== "") await rm(logPath, { force: true });
@@ -82,11 +92,11 @@ export async function deleteContainer(
   id: string,
   bundle: string,
 ): Promise<void> {
-  const state = await loadState(host.config, id);
+  const state = await host.states.load(id);
   if (state) await killInit(state.init, signal);
   const monitorEnds = host.monitor.end(bundle, monitorGraceMs);
   await Promise.all([monitorEnds, destroy(host, signal, id, state?.cgroups)]);
-  await removeState(host.config, id); // the monitor is gone: nobody writes an exit file any more
+  await host.states.remove(id); // the monitor is gone: nobody writes an exit file any more
 }
 
 async function killInit(init: ProcessIdentity, signal: AbortSignal): Promise<void> {
@@ -125,16 +135,5 @@ async function isThere(path: string): Promise<boolean> {
     return true;
   } catch {
     return false;
-  }
-}
-
-/** The runtimes take the FIFO away when they let init go. */
-export async function isStarted(host: RuntimeHost, id: string): Promise<boolean> {
-  assertId(id);
-  try {
-    await access(join(host.config.root, id, "exec.fifo"));
-    return false;
-  } catch {
-    return true;
   }
 }

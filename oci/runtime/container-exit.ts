@@ -5,7 +5,7 @@ import type { ProcessIdentity } from "../../native/index.ts";
 import { isAlive, openProcess, readFileBounded } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import type { RuntimeHost } from "./host.ts";
-import { assertId, exitFile, loadState } from "./state.ts";
+import { assertId, exitFile } from "./state.ts";
 import type { ContainerExit } from "./types.ts";
 
 const maxExitFileBytes = 32;
@@ -34,7 +34,7 @@ export function parseExitCode(text: string): number {
 
 /** conmon can miss the event of a container that dies of it, so the kernel's own count is read too. */
 async function wasOomKilled(host: RuntimeHost, id: string, exitCode: number): Promise<boolean> {
-  const state = await loadState(host.config, id);
+  const state = await host.states.load(id);
   if (!state) return false;
   if (await host.monitor.sawOom(state.bundle)) return true;
   return exitCode === killedExitCode && (await oomKillsOf(state.cgroups)) > 0;

@@ -6,12 +6,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ExitStatus, StdioSpec } from "../../native/index.ts";
 import { isAlive, spawn } from "../../native/index.ts";
-import { isStarted } from "./container-create.ts";
+import { isStarted } from "./container-start.ts";
 import { killExec } from "./exec-processes.ts";
 import { runtimeFailure } from "./failure.ts";
 import type { RuntimeHost } from "./host.ts";
 import { globalArguments, hiddenDirectories, runtimeEnvironment } from "./invocation.ts";
-import { execDirectory, loadState } from "./state.ts";
+import { execDirectory } from "./state.ts";
 import type { ContainerState } from "./state.ts";
 import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
 
@@ -65,7 +65,7 @@ export async function startExec(
 
 /** crun 1.8.1 enters whatever process has the pid of a dead container's init, and a created one before its start. */
 async function requireRunning(host: RuntimeHost, id: string): Promise<ContainerState> {
-  const [state, hasStarted] = await Promise.all([loadState(host.config, id), isStarted(host, id)]);
+  const [state, hasStarted] = await Promise.all([host.states.load(id), isStarted(host, id)]);
   if (!state || !hasStarted || !isAlive(state.init)) {
     throw new CriError(Code.FailedPrecondition, `container "${id}" is not running`);
   }
@@ -86,9 +86,10 @@ export async function execSync(
     const stdout = collect(stdoutPipe, limits.maxOutputBytes);
     const stderr = collect(stderrPipe, limits.maxOutputBytes);
     const status = await endOf(running, signal, limits.timeoutMs);
-    await Promise.race([Promise.all([stdout.ended, stderr.ended]), sleep(drainMs)]);
+    const drained = Promise.race([Promise.all([stdout.ended, stderr.ended]), sleep(drainMs)]);
+    const [wasStarted] = await Promise.all([running.wasStarted(), drained]);
     for (const pipe of [stdoutPipe, stderrPipe]) pipe.destroy();
-    if (!(await running.wasStarted())) throw notStarted(host, exec, stderr.take());
+    if (!wasStarted) throw notStarted(host, exec, stderr.take());
     return { stdout: stdout.take(), stderr: stderr.take(), exitCode: exitCodeOf(status) };
   } finally {
     for (const pipe of running.child.stdio) pipe?.destroy();

@@ -1,6 +1,7 @@
 import type { Logger } from "../../cri-api/index.ts";
 import type { CgroupMounts } from "./cgroup-paths.ts";
 import type { Monitor } from "./monitor.ts";
+import type { StateStore } from "./state.ts";
 import type { RuntimeConfig } from "./types.ts";
 
 /** What every operation of one runtime handler works with; made once by `createRuntime`. */
@@ -10,5 +11,6 @@ export interface RuntimeHost {
   readonly program: string;
   readonly monitor: Monitor;
   readonly cgroupMounts: CgroupMounts;
+  readonly states: StateStore;
   readonly log: Logger;
 }

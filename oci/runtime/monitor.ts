@@ -9,6 +9,8 @@ export interface MonitorLaunch {
   readonly tty: boolean;
   readonly stdin: boolean;
   readonly stdinOnce: boolean;
+  /** Writes what the runtime is to find in the bundle, while the monitor starts up. */
+  prepare(): Promise<void>;
 }
 
 export type MonitorOutcome =

@@ -2,14 +2,15 @@ import { mkdir } from "node:fs/promises";
 import { readCgroupMounts } from "./cgroup-paths.ts";
 import { killCgroup } from "./cgroup-processes.ts";
 import { createConmon } from "./conmon.ts";
-import { createContainer, deleteContainer, isStarted } from "./container-create.ts";
+import { createContainer, deleteContainer } from "./container-create.ts";
 import { readExit, waitForExit } from "./container-exit.ts";
+import { isStarted, startContainer } from "./container-start.ts";
 import { execSync } from "./exec.ts";
 import { probeRuntime } from "./features.ts";
 import type { RuntimeHost } from "./host.ts";
-import { globalArguments, invokeRuntime, runtimeEnvironment } from "./invocation.ts";
+import { globalArguments, runtimeEnvironment } from "./invocation.ts";
 import { reopenLog } from "./log-reopen.ts";
-import { execDirectory, exitDirectory, loadState, stateDirectory } from "./state.ts";
+import { createStateStore, execDirectory, exitDirectory, stateDirectory } from "./state.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import { openProcess } from "../../native/index.ts";
 import { exec } from "./exec-streams.ts";
@@ -38,7 +39,14 @@ export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts):
     exitDirectory: exitDirectory(config),
     env: runtimeEnvironment,
   });
-  const host: RuntimeHost = { config, program: name, monitor, cgroupMounts, log: parts.log };
+  const host: RuntimeHost = {
+    config,
+    program: name,
+    monitor,
+    cgroupMounts,
+    states: createStateStore(config),
+    log: parts.log,
+  };
   return {
     handler: config.handler,
     version,
@@ -57,15 +65,8 @@ export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts):
     readExit: (id) => readExit(host, id),
     waitForExit: (id, init, monitorIdentity, signal) =>
       waitForExit(host, { id, init, monitor: monitorIdentity }, signal),
-    cgroupPaths: async (id) => (await loadState(config, id))?.cgroups,
+    cgroupPaths: async (id) => (await host.states.load(id))?.cgroups,
   };
-}
-
-async function startContainer(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
-  await invokeRuntime(host.config, signal, {
-    args: ["start", id],
-    failure: { what: `cannot start container "${id}"` },
-  });
 }
 
 const sigkill = 9;
@@ -82,6 +83,6 @@ async function killContainer(
     process.signal(signal);
   }
   if (!isAll || signal !== sigkill) return;
-  const state = await loadState(host.config, container.id);
+  const state = await host.states.load(container.id);
   if (state) await killCgroup(state.cgroups);
 }

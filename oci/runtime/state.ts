@@ -13,6 +13,8 @@ export interface ContainerState {
   readonly init: ProcessIdentity;
   readonly monitor: ProcessIdentity | undefined;
   readonly cgroups: CgroupPaths;
+  /** Nothing but the opening of its FIFO makes this container start: it has no hooks to run then. */
+  readonly opensGate: boolean;
 }
 
 const schemaVersion = 1;
@@ -22,6 +24,7 @@ const identitySchema = v.object({ pid: v.number(), startTime: v.string() });
 const stateSchema = v.object({
   schemaVersion: v.literal(schemaVersion),
   bundle: v.string(),
+  opensGate: v.boolean(),
   init: identitySchema,
   monitor: v.optional(identitySchema),
   cgroups: v.object({ unified: v.optional(v.string()), controllers: v.record(v.string(), v.string()) }),
@@ -44,33 +47,48 @@ export function stateDirectory(config: RuntimeConfig): string {
   return join(config.stateDir, "containers");
 }
 
-function stateFile(config: RuntimeConfig, id: string): string {
-  return join(stateDirectory(config), `${id}.json`);
-}
-
 /** An id becomes a file name and an argument of programs. @throws {CriError} `InvalidArgument`. */
 export function assertId(id: string): void {
   if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/.test(id)) return;
   throw new CriError(Code.InvalidArgument, `"${id.slice(0, 140)}" cannot be the id of a container`);
 }
 
-export async function saveState(config: RuntimeConfig, id: string, state: ContainerState): Promise<void> {
-  await writeFileAtomically(stateFile(config, id), JSON.stringify({ schemaVersion, ...state }), { mode: 0o600 });
+/** The containers of one handler: files that a later daemon finds, and their contents at hand. */
+export interface StateStore {
+  save(id: string, state: ContainerState): Promise<void>;
+  /** Undefined when the container was never created, is deleted, or its file cannot be read. */
+  load(id: string): Promise<ContainerState | undefined>;
+  /** With the exit file: nothing is left that tells of the id. */
+  remove(id: string): Promise<void>;
 }
 
-/** Undefined when the container was never created, is deleted, or its state cannot be read. */
-export async function loadState(config: RuntimeConfig, id: string): Promise<ContainerState | undefined> {
-  assertId(id);
-  const text = await readFileBounded(stateFile(config, id), maxStateBytes);
+export function createStateStore(config: RuntimeConfig): StateStore {
+  const known = new Map<string, ContainerState>();
+  const fileOf = (id: string): string => join(stateDirectory(config), `${id}.json`);
+  return {
+    async save(id, state) {
+      known.set(id, state);
+      await writeFileAtomically(fileOf(id), JSON.stringify({ schemaVersion, ...state }), { mode: 0o600 });
+    },
+    async load(id) {
+      assertId(id);
+      const state = known.get(id) ?? parseState(await readFileBounded(fileOf(id), maxStateBytes));
+      if (state) known.set(id, state);
+      return state;
+    },
+    async remove(id) {
+      known.delete(id);
+      await Promise.all([fileOf(id), exitFile(config, id)].map((path) => rm(path, { force: true })));
+    },
+  };
+}
+
+function parseState(text: Buffer | undefined): ContainerState | undefined {
   if (!text) return undefined;
   const parsed = v.safeParse(stateSchema, parseJson(text.toString("utf8")));
   if (!parsed.success) return undefined;
-  const { bundle, init, monitor, cgroups } = parsed.output;
-  return { bundle, init, monitor, cgroups: { unified: cgroups.unified, controllers: cgroups.controllers } };
-}
-
-export async function removeState(config: RuntimeConfig, id: string): Promise<void> {
-  await Promise.all([rm(stateFile(config, id), { force: true }), rm(exitFile(config, id), { force: true })]);
+  const { schemaVersion: _, monitor, cgroups, ...others } = parsed.output;
+  return { ...others, monitor, cgroups: { unified: cgroups.unified, controllers: cgroups.controllers } };
 }
 
 /** Undefined where the text is no JSON: what that means is the reader's to say. */

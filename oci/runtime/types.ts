@@ -94,8 +94,8 @@ export interface ExecStreams {
 }
 
 /**
- * Containers of one runtime handler as operating system processes. Nothing here is remembered between calls but files
- * below `stateDir`, so that a daemon started later carries on with the same ids. Operations on one id are not
+ * Containers of one runtime handler as operating system processes. What is known of them is in files below `stateDir`, so
+ * that a daemon started later carries on with the same ids. Operations on one id are not
  * serialised: the caller's keyed lock does that. Every wait ends with the signal given.
  *
  * @see https://github.com/opencontainers/runtime-spec/blob/v1.1.0/runtime.md

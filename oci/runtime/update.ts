@@ -6,7 +6,6 @@ import type { OciResources } from "../spec/oci-types.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
-import { loadState } from "./state.ts";
 
 /** Limits as the kernel has them, by file: what an update that fails half-way is put back to. */
 interface Limit {
@@ -33,7 +32,7 @@ export async function updateResources(
   id: string,
   resources: OciResources,
 ): Promise<void> {
-  const state = await loadState(host.config, id);
+  const state = await host.states.load(id);
   if (!state) throw new CriError(Code.FailedPrecondition, `container "${id}" is not created`);
   const before = await readLimits(state.cgroups, resources);
   const wanted = await adaptToLegacy(state.cgroups, resources);

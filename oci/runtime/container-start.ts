@@ -1,0 +1,97 @@
+import { constants } from "node:fs";
+import { access, open, unlink } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isAlive } from "../../native/index.ts";
+import type { RuntimeHost } from "./host.ts";
+import { invokeRuntime } from "./invocation.ts";
+import { assertId } from "./state.ts";
+
+/** Where both runtimes keep init waiting; it is there exactly as long as the container is `created`. */
+export function gateOf(host: RuntimeHost, id: string): string {
+  assertId(id);
+  return join(host.config.root, id, "exec.fifo");
+}
+
+/**
+ * Lets init go the way the runtime's own `start` does, without the 4 to 15 ms that starting that program takes. What is
+ * out of the ordinary in any way (an unknown runtime, hooks, an init that is gone, a FIFO that is not as expected) is
+ * left to `runtime start`, which also says what is wrong.
+ */
+export async function startContainer(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
+  signal.throwIfAborted();
+  const state = await host.states.load(id);
+  if (state?.opensGate && isAlive(state.init) && (await openGate(host, id))) return;
+  await invokeRuntime(host.config, signal, {
+    args: ["start", id],
+    failure: { what: `cannot start container "${id}"` },
+  });
+}
+
+async function openGate(host: RuntimeHost, id: string): Promise<boolean> {
+  const way = ways[host.program];
+  if (!way) return false;
+  const path = gateOf(host, id);
+  let gate: FileHandle;
+  try {
+    gate = await open(path, way.flags | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  } catch {
+    return false;
+  }
+  try {
+    return (await gate.stat()).isFIFO() && (await way.pass(gate, path));
+  } finally {
+    await gate.close();
+  }
+}
+
+interface Way {
+  readonly flags: number;
+  /** False when init was not let go; then nothing has changed. */
+  pass(gate: FileHandle, path: string): Promise<boolean>;
+}
+
+/** crun's init reads one byte, runc's writes one: only then do they execute the command. */
+const ways: Readonly<Record<string, Way>> = {
+  crun: {
+    flags: constants.O_WRONLY,
+    async pass(gate, path) {
+      await unlink(path); // first, as crun does it: a container that runs never looks like a created one
+      await gate.write("\0");
+      return true;
+    },
+  },
+  runc: {
+    flags: constants.O_RDONLY,
+    async pass(gate, path) {
+      if (!(await readByte(gate))) return false;
+      await unlink(path);
+      return true;
+    },
+  },
+};
+
+/** Opening it has woken init, which writes within microseconds. */
+async function readByte(gate: FileHandle): Promise<boolean> {
+  const deadline = performance.now() + 1_000;
+  for (let pauseMs = 0; performance.now() < deadline; pauseMs = Math.min(pauseMs + 1, 10)) {
+    const count = await gate.read(Buffer.alloc(1), 0, 1).then(
+      ({ bytesRead }) => bytesRead,
+      () => 0, // EAGAIN: init has it open and has not written yet
+    );
+    if (count > 0) return true;
+    await sleep(pauseMs);
+  }
+  return false;
+}
+
+/** Whether `start` was done; both runtimes take the FIFO away then. */
+export async function isStarted(host: RuntimeHost, id: string): Promise<boolean> {
+  try {
+    await access(gateOf(host, id));
+    return false;
+  } catch {
+    return true;
+  }
+}
