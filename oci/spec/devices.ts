@@ -1,37 +1,12 @@
-import { posix } from "node:path";
 import type { cri } from "../../cri-api/index.ts";
 import type { ResolvedDevice } from "./input.ts";
 import { invalid, quote } from "./invalid.ts";
 import type { OciDevice, OciDeviceRule } from "./oci-types.ts";
 import { cleanAbsolutePath, isAtOrBelow } from "./text.ts";
 
-/** A device node found on the host, at or below a CRI device's host path. */
-export interface DeviceNode extends Pick<ResolvedDevice, "type" | "major" | "minor" | "fileMode" | "uid" | "gid"> {
-  readonly path: string;
-}
-
-/**
- * Where a node found at or below the device's real host path goes in the container: a directory of devices keeps its
- * shape.
- *
- * @throws {CriError} `InvalidArgument` for bad permissions, a relative container path or a node that lies elsewhere.
- */
-export function resolveDevice(device: cri.Device, realHostPath: string, node: DeviceNode): ResolvedDevice {
-  validateDevice(device);
-  if (!isAtOrBelow(node.path, realHostPath)) {
-    throw invalid(`device ${quote(node.path)} is not below ${quote(device.hostPath)}`);
-  }
-  const { type, major, minor, fileMode, uid, gid } = node;
-  const containerPath = posix.join(
-    cleanAbsolutePath("device container_path", device.containerPath),
-    node.path.slice(realHostPath.length),
-  );
-  return { containerPath, type, major, minor, fileMode, uid, gid, permissions: device.permissions };
-}
-
-/** @throws {CriError} `InvalidArgument` for what no device can be. */
+/** @throws {CriError} `InvalidArgument` for what no device can be. No container path means the host's. */
 export function validateDevice({ containerPath, hostPath, permissions }: cri.Device): void {
-  const destination = cleanAbsolutePath("device container_path", containerPath);
+  const destination = cleanAbsolutePath("device container_path", containerPath || hostPath);
   cleanAbsolutePath("device host_path", hostPath);
   if (destination === "/") throw invalid("device container_path is the root itself");
   if (!/^[rwm]*$/.test(permissions)) {
@@ -40,9 +15,9 @@ export function validateDevice({ containerPath, hostPath, permissions }: cri.Dev
 }
 
 /** Pseudo terminals, shared memory and the console belong to each container itself, also to a privileged one. */
-export function isPrivilegedDevice(path: string): boolean {
+function isSharedDevice({ containerPath: path }: ResolvedDevice): boolean {
   const own = ["/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/tty"];
-  return isAtOrBelow(path, "/dev") && !own.some((directory) => isAtOrBelow(path, directory));
+  return !own.some((directory) => isAtOrBelow(path, directory));
 }
 
 export interface DeviceSection {
@@ -59,7 +34,7 @@ export function buildDevices(
   requested: readonly ResolvedDevice[],
   host: { readonly isPrivileged: boolean; readonly devices: readonly ResolvedDevice[]; readonly hasDevMount: boolean },
 ): DeviceSection {
-  const wanted = [...(host.isPrivileged ? host.devices : []), ...requested];
+  const wanted = [...(host.isPrivileged ? host.devices.filter(isSharedDevice) : []), ...requested];
   const byPath = new Map(wanted.map((device) => [device.containerPath, device]));
   const nodes = [...byPath.values()].map(toOciDevice);
   return {
