@@ -17,7 +17,6 @@ export { resolveUser } from "./spec/user.ts";
 export type { ResolvedUser } from "./spec/user.ts";
 export { missingAccounts } from "./spec/account-files.ts";
 export { capabilityNames } from "./spec/capabilities.ts";
-export { isPrivilegedDevice, resolveDevice } from "./spec/devices.ts";
 export { assertHostname, hostsText, resolvConfText } from "./spec/pod-files.ts";
 export { applyResourceUpdate, toOciResources } from "./spec/resources.ts";
 export { stopSignalName, stopSignalNumber } from "./spec/stop-signal.ts";
