@@ -45,11 +45,16 @@ const handlerName = v.pipe(
     "must be a runtime handler's name: lower-case letters, digits and -",
   ),
 );
+const hostPattern = String.raw`(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?`;
 const registryHost = v.pipe(
   text,
+  v.regex(new RegExp(`^${hostPattern}$`), "must be a registry's host, or host:port, without scheme or path"),
+);
+const mirror = v.pipe(
+  text,
   v.regex(
-    /^(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$/,
-    "must be a registry's host, or host:port, without scheme or path",
+    new RegExp(`^${hostPattern}(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$`),
+    "must be a registry's host, host:port or host/path, without scheme",
   ),
 );
 
@@ -70,7 +75,7 @@ const cni = table({
 });
 
 const registry = table({
-  mirrors: v.optional(v.array(registryHost, "must be a list of hosts"), []),
+  mirrors: v.optional(v.array(mirror, "must be a list of hosts"), []),
   insecure: v.optional(v.boolean("must be true or false"), false),
 });
 

@@ -40,7 +40,7 @@ plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
 cache_dir = "/var/lib/cni"
 default_network = ""
 
-# Registries by host or host:port. Mirrors are asked in their order, then the host itself.
+# Registries by host or host:port. Mirrors (host, host:port or host/path) are asked in their order, then the host.
 # Plain HTTP is spoken only to hosts with insecure = true.
 # [registries."registry.k8s.io"]
 # mirrors = ["127.0.0.1:5000"]

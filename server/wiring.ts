@@ -1,7 +1,16 @@
 import { createCni } from "../cni/index.ts";
 import type { Logger } from "../cri-api/index.ts";
 import { createImageService } from "../image-service/index.ts";
-import { run, watchDirectory } from "../native/index.ts";
+import {
+  mountOverlay,
+  readFileBounded,
+  removeTree,
+  run,
+  unmount,
+  watchDirectory,
+  which,
+  writeFileAtomically,
+} from "../native/index.ts";
 import { createRuntimeService, readHostFacts } from "../pod-sandbox/index.ts";
 import type { Config, Environment } from "./config.ts";
 import type { Rooms } from "./daemon.ts";
@@ -25,7 +34,11 @@ export async function openRooms(parts: {
   const runtimes = await openRuntimes(parts);
   const network = undo.use(await createCni({ config: config.cni, log, run, watchDirectory }));
   const images = undo.use(
-    await createImageService({ config: { root: config.root, registries: config.registries }, log }),
+    await createImageService({
+      config: { root: config.root, registries: config.registries },
+      log,
+      host: { mountOverlay, unmount, removeTree, writeFileAtomically, readFileBounded, run, which },
+    }),
   );
   const { root, state, cgroupDriver, defaultRuntime } = config;
   const pods = undo.use(

@@ -1,0 +1,108 @@
+import { lstat, mkdir, readdir, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { Socket } from "node:net";
+import { constants } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test, vi } from "vitest";
+import { spawn } from "../native/index.ts";
+import type { Child } from "../native/index.ts";
+import { createTestClient, makeScratch } from "./testing.ts";
+import type { TestClient } from "./testing.ts";
+
+const mainPath = fileURLToPath(new URL("./main.ts", import.meta.url));
+
+interface Served extends AsyncDisposable {
+  readonly child: Child;
+  readonly client: TestClient;
+  readonly socket: string;
+  readonly log: () => string;
+}
+
+/** A registry that takes connections and never answers. */
+async function listenSilently(): Promise<
+  AsyncDisposable & { readonly host: string; readonly connected: Promise<unknown> }
+> {
+  const server = createServer();
+  const sockets: Socket[] = [];
+  server.on("connection", (socket) => void sockets.push(socket.on("error", () => undefined)));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  return {
+    host: `127.0.0.1:${typeof address === "object" && address ? address.port : 0}`,
+    connected: once(server, "connection"),
+    async [Symbol.asyncDispose]() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+/** The daemon as a process of its own, with throwaway state and no network. */
+async function startBerth(directory: string, more = ""): Promise<Served> {
+  await using undo = new AsyncDisposableStack();
+  const socket = join(directory, "state", "berth.sock");
+  const config = join(directory, "berth.toml");
+  await mkdir(join(directory, "cni"), { recursive: true });
+  await writeFile(
+    config,
+    `root = "${directory}/root"\nstate = "${directory}/state"\nsocket = "${socket}"\nlog_level = "debug"\n` +
+      `[cni]\nconf_dir = "${directory}/cni"\ncache_dir = "${directory}/cni-cache"\n${more}`,
+  );
+  const child = spawn({
+    argv: [process.execPath, mainPath, "serve", "--config", config],
+    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+    stdio: ["null", "null", "pipe-write"],
+  });
+  undo.defer(async () => {
+    child.kill(constants.signals.SIGKILL);
+    await child.exited;
+  });
+  let log = "";
+  child.stdio[2]?.setEncoding("utf8").on("data", (text: string) => {
+    log += text;
+  });
+  const client = undo.use(createTestClient(socket));
+  await vi.waitFor(() => expect(log).toContain('"listening"'), { timeout: 15_000 });
+  const keep = undo.move();
+  return { child, client, socket, log: () => log, [Symbol.asyncDispose]: () => keep.disposeAsync() };
+}
+
+test("berth serves both services, and on SIGTERM ends by itself with nothing left running", async () => {
+  await using scratch = await makeScratch();
+  await using berth = await startBerth(scratch.path);
+  expect(await berth.client.unary("Version", {})).toMatchObject({ runtimeName: "berth", runtimeApiVersion: "v1" });
+  expect(await berth.client.unary("ListContainers", {})).toEqual({ containers: [] });
+  expect(await berth.client.unary("ListImages", {})).toEqual({ images: [] });
+  expect((await berth.client.unary("ImageFsInfo", {})).imageFilesystems).toHaveLength(1);
+  expect((await lstat(join(scratch.path, "state"))).mode & 0o777).toBe(0o711);
+
+  berth.child.kill(constants.signals.SIGTERM);
+  expect(await berth.child.exited).toEqual({ kind: "exited", code: 0 });
+  expect(berth.log()).toContain('"stopped"');
+  expect(await readdir(join(scratch.path, "state"))).not.toContain("berth.sock");
+});
+
+test("a second daemon on the socket ends with an error, and the first goes on", async () => {
+  await using scratch = await makeScratch();
+  await using berth = await startBerth(scratch.path);
+  await expect(startBerth(scratch.path)).rejects.toThrow();
+  expect(await berth.client.unary("Version", {})).toMatchObject({ runtimeName: "berth" });
+}, 60_000);
+
+test("a second signal does not wait for the calls in flight", async () => {
+  await using scratch = await makeScratch();
+  await using silent = await listenSilently();
+  await using berth = await startBerth(scratch.path, `[registries."${silent.host}"]\ninsecure = true\n`);
+  const pull = berth.client.unary("PullImage", { image: { image: `${silent.host}/image:latest` } });
+  const failed = expect(pull).rejects.toThrow();
+  await silent.connected;
+  berth.child.kill(constants.signals.SIGTERM);
+  await vi.waitFor(() => expect(berth.log()).toContain('"stopping"'));
+  berth.child.kill(constants.signals.SIGTERM);
+  expect(await berth.child.exited).toEqual({ kind: "exited", code: 1 });
+  expect(berth.log()).not.toContain("grace time is over");
+  await failed;
+});
