@@ -1,1 +1,13 @@
-export {};
+/** Opens the image store and answers the CRI's ImageService from it. */
+export { createImageService } from "./image-service.ts";
+export type { ImageService, ImageServiceParts } from "./image-service.ts";
+/** Its configuration, and what it needs of the machine. */
+export type { ImageServiceConfig } from "./config.ts";
+export type { ImageHost } from "./host.ts";
+/** Mirrors and plain HTTP, by registry host. */
+export type { Registries, RegistryConfig } from "./registry/endpoint.ts";
+/** An image in the store, and the part of its config that running a container needs. */
+export type { ImageConfig } from "./image-config.ts";
+export type { StoredImage } from "./store/image-record.ts";
+/** What a container has written to its root filesystem. */
+export type { RootfsUsage } from "./rootfs.ts";

@@ -1,0 +1,19 @@
+import type { Platform } from "./platform.ts";
+import type { Registries } from "./registry/endpoint.ts";
+import type { PullLimits, RetryPolicy } from "./registry/limits.ts";
+
+/** The image service's slice of the configuration. */
+export interface ImageServiceConfig {
+  /** Absolute path; `images`, `layers` and `containers` are made in it, for root alone (0700). */
+  readonly root: string;
+  /** Mirrors, and permission for plain HTTP, by registry host as it stands in references: `docker.io`. */
+  readonly registries: Registries;
+  /** What to choose from an index; this machine's own when absent. */
+  readonly platform?: Platform | undefined;
+  readonly limits?: Partial<PullLimits> | undefined;
+  readonly retry?: Partial<RetryPolicy> | undefined;
+  /** Threads for downloads and unpacking; the machine's cores, at most 4, when absent. */
+  readonly maxWorkers?: number | undefined;
+  /** How long an idle thread is kept, in milliseconds; 5000 when absent. */
+  readonly workerIdleMs?: number | undefined;
+}

@@ -1,0 +1,20 @@
+import type {
+  mountOverlay,
+  readFileBounded,
+  removeTree,
+  run,
+  unmount,
+  which,
+  writeFileAtomically,
+} from "../native/index.ts";
+
+/** What the image service needs of the machine; `native` has all of it. */
+export interface ImageHost {
+  readonly mountOverlay: typeof mountOverlay;
+  readonly unmount: typeof unmount;
+  readonly removeTree: typeof removeTree;
+  readonly writeFileAtomically: typeof writeFileAtomically;
+  readonly readFileBounded: typeof readFileBounded;
+  readonly run: typeof run;
+  readonly which: typeof which;
+}

@@ -1,0 +1,128 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+
+import { type Call, Code, CriError, type cri, type Init, type Logger } from "../cri-api/index.ts";
+import type { ImageServiceConfig } from "./config.ts";
+import type { ImageHost } from "./host.ts";
+import { findImage } from "./image-find.ts";
+import { imageFsInfo } from "./image-fs-info.ts";
+import { createImagePuller } from "./image-pull.ts";
+import { removeImage } from "./image-remove.ts";
+import { imageStatus, listImages } from "./image-status.ts";
+import { quote } from "./reference.ts";
+import { createTokenCache, type Token } from "./registry/tokens.ts";
+import { openRootfsStore, type RootfsUsage } from "./rootfs.ts";
+import type { StoredImage } from "./store/image-record.ts";
+import { openImageStore } from "./store/image-store.ts";
+import { openLayerStore } from "./store/layer-store.ts";
+import { createWorkerPool } from "./worker/worker-pool.ts";
+
+/** What the image service is made of. */
+export interface ImageServiceParts {
+  readonly config: ImageServiceConfig;
+  readonly log: Logger;
+  readonly host: ImageHost;
+}
+
+/** The CRI's ImageService, and the root filesystems that containers are given. */
+export interface ImageService extends AsyncDisposable {
+  /**
+   * Downloads and unpacks an image; `imageRef` is its id. Callers of one reference share the work, each may leave.
+   *
+   * @throws {CriError} `InvalidArgument` malformed reference, `NotFound`, `Unauthenticated`, `PermissionDenied`,
+   *   `ResourceExhausted` throttled or disk full, `DataLoss` for bytes that are not what was promised, `Unavailable`;
+   *   `Unknown` starting with `RegistryUnavailable: ` when no connection could be made (kubelet's convention).
+   */
+  pullImage(call: Call, request: cri.PullImageRequest): Promise<Init<cri.PullImageResponse>>;
+  /** Answers from memory (`verbose` reads one file); empty for an image that is not there. */
+  imageStatus(call: Call, request: cri.ImageStatusRequest): Promise<Init<cri.ImageStatusResponse>>;
+  /** Answers from memory. */
+  listImages(call: Call, request: cri.ListImagesRequest): Promise<Init<cri.ListImagesResponse>>;
+  /**
+   * Removes an image under all its names. Idempotent. Layers that a container still uses stay until its root
+   * filesystem is removed.
+   */
+  removeImage(call: Call, request: cri.RemoveImageRequest): Promise<Init<cri.RemoveImageResponse>>;
+  /** Answers from memory: blocks and inodes counted when the layers were unpacked. */
+  imageFsInfo(call: Call, request: cri.ImageFsInfoRequest): Promise<Init<cri.ImageFsInfoResponse>>;
+
+  /**
+   * By id, start of an id (three hex digits at least), or any spelling of a name.
+   *
+   * @throws {CriError} `InvalidArgument` for a malformed reference.
+   */
+  resolveImage(reference: string): StoredImage | undefined;
+  /**
+   * Mounts a writable root filesystem of the image at `target`, which is made if it is absent. On failure nothing is
+   * left of it.
+   *
+   * @throws {CriError} `NotFound` if the image is gone, `AlreadyExists` if the container has one.
+   */
+  createRootfs(containerId: string, imageId: string, target: string): Promise<void>;
+  /** Unmounts and deletes it, with `target` itself. Idempotent. */
+  removeRootfs(containerId: string, target: string, signal: AbortSignal): Promise<void>;
+  /** Containers that have a root filesystem on disk, also from before a restart: what nobody knows is to be removed. */
+  rootfsIds(): readonly string[];
+  /** What the container has written, measured at most every 10 s in the background; undefined without a rootfs. */
+  rootfsUsage(containerId: string): RootfsUsage | undefined;
+}
+
+const uuidBytes = 64;
+
+/** Tells boots apart; what was not written through before a power cut is not trusted after it. */
+async function readBootId(host: ImageHost): Promise<string> {
+  const bytes = await host.readFileBounded("/proc/sys/kernel/random/boot_id", uuidBytes);
+  return bytes?.toString("utf8").trim() ?? "";
+}
+
+/**
+ * Opens the store below `config.root`: loads its images, removes what interrupted pulls and removals left.
+ *
+ * @throws if the folders cannot be made or read.
+ */
+export async function createImageService(parts: ImageServiceParts): Promise<ImageService> {
+  const { config, log, host } = parts;
+  await mkdir(config.root, { recursive: true, mode: 0o700 });
+  await using undo = new AsyncDisposableStack();
+
+  const bootId = await readBootId(host);
+  const layers = undo.use(await openLayerStore({ directory: join(config.root, "layers"), bootId, host, log }));
+  const images = await openImageStore({ directory: join(config.root, "images"), layers, host, log });
+  const tokens = createTokenCache();
+  const { maxWorkers: maxThreads, workerIdleMs: idleMs } = config;
+  const onToken = (key: string, token: Token): void => tokens.set(key, token);
+  const pool = undo.use(createWorkerPool({ onToken, maxThreads, idleMs }));
+  const shutdown = new AbortController();
+  const rootfs = undo.use(
+    await openRootfsStore({
+      directory: join(config.root, "containers"),
+      mountpoint: config.root,
+      layers,
+      host,
+      log,
+      measure: (directory) => pool.run({ kind: "usage", directory }, { signal: shutdown.signal }),
+    }),
+  );
+  undo.defer(() => shutdown.abort());
+  const puller = undo.use(createImagePuller({ config, images, layers, pool, tokens, log }));
+  await layers.sweep();
+  const owned = undo.move();
+
+  return {
+    pullImage: (call, request) => puller.pullImage(call, request),
+    imageStatus: (call, request) => imageStatus(images, call, request),
+    listImages: (call, request) => listImages(images, call, request),
+    removeImage: (call, request) => removeImage(images, call, request),
+    imageFsInfo: async () => imageFsInfo(config.root, layers, rootfs),
+    resolveImage: (reference) => findImage(images, reference),
+    async createRootfs(containerId, imageId, target) {
+      const image = findImage(images, imageId);
+      if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(imageId)} not found`);
+      await rootfs.create(containerId, image, target);
+    },
+    removeRootfs: (containerId, target, signal) => rootfs.remove(containerId, target, signal),
+    rootfsIds: () => rootfs.ids(),
+    rootfsUsage: (containerId) => rootfs.usage(containerId),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}

@@ -1,0 +1,230 @@
+import { constants, fstatSync, writeSync } from "node:fs";
+
+import { SyscallError, syscalls } from "../../native/index.ts";
+import type { PullLimits } from "../registry/limits.ts";
+import { applyToFile, applyToNode, type Attributes, makeOpaque } from "./attributes.ts";
+import { describeName, type EntryPath, joinPath, parseEntryPath } from "./entry-path.ts";
+import { createFolders, type Folders, makeImplicitFolder } from "./folders.ts";
+import { LayerError } from "./layer-error.ts";
+import { kindAt, removeAt } from "./removal.ts";
+import { fileTypes, openFlags, openInRoot, succeeds } from "./root-calls.ts";
+import type { EntryKind, TarEntry, TarSink } from "./tar-reader.ts";
+
+/** What unpacking left on disk, as `du` would count it. */
+export interface TreeUsage {
+  readonly usedBytes: number;
+  readonly inodes: number;
+}
+
+/** A layer's folder being filled from an archive. */
+export interface LayerTree extends TarSink, Disposable {
+  /** Gives the folders their owners, modes and times, which unpacking into them would have changed. */
+  finish(): TreeUsage;
+}
+
+type TreeLimits = Pick<PullLimits, "layerEntries" | "pathDepth">;
+
+const whiteoutPrefix = ".wh.";
+const opaqueName = ".wh..wh..opq";
+/** A longer target does not fit an ext4 or xfs inode. */
+const inlineTargetBytes = 59;
+
+interface State {
+  readonly rootFd: number;
+  readonly folders: Folders;
+  readonly limits: TreeLimits;
+  /** Folders by path; undefined for one that the archive did not name itself. */
+  readonly seen: Map<string, Attributes | undefined>;
+  openFile: { readonly fd: number; readonly entry: TarEntry } | undefined;
+  entries: number;
+  usedBytes: number;
+  inodes: number;
+}
+
+/** Makes room for a new entry: what an earlier one put there goes, unless both are folders. */
+function clear(state: State, folderFd: number, path: EntryPath): void {
+  removeAt(folderFd, path.base);
+  state.folders.forget();
+}
+
+/** Runs `make`, and once more after removing what stood in its place. */
+function replacing(state: State, path: EntryPath, make: (folderFd: number) => void): void {
+  const folderFd = state.folders.open(path.folder);
+  if (succeeds(() => make(folderFd), "EEXIST")) return;
+  clear(state, folderFd, path);
+  make(state.folders.open(path.folder));
+}
+
+function addFolder(state: State, path: EntryPath, attributes: Attributes | undefined): void {
+  const full = joinPath(path.folder, path.base);
+  if (path.base !== "") {
+    const folderFd = state.folders.open(path.folder);
+    if (!succeeds(() => syscalls.mkdirat(folderFd, path.base, 0o755), "EEXIST")) replaceByFolder(state, folderFd, path);
+  }
+  state.seen.delete(full); // attributes are applied in the order of the archive
+  state.seen.set(full, attributes);
+}
+
+function replaceByFolder(state: State, folderFd: number, path: EntryPath): void {
+  const kind = kindAt(folderFd, path.base);
+  if (kind === "folder") return;
+  clear(state, folderFd, path);
+  const parentFd = state.folders.open(path.folder);
+  syscalls.mkdirat(parentFd, path.base, 0o755);
+  // A whiteout before it said that lower layers' entries of this name are gone.
+  if (kind === "whiteout") makeOpaque(state.folders.open(joinPath(path.folder, path.base)));
+}
+
+function addWhiteout(state: State, path: EntryPath): void {
+  if (path.base === opaqueName) {
+    makeOpaque(state.folders.open(path.folder));
+    return;
+  }
+  const base = path.base.slice(whiteoutPrefix.length);
+  if (base.startsWith(whiteoutPrefix)) return; // AUFS bookkeeping
+  if (base === "" || base === "." || base === "..") throw new LayerError("the layer has a whiteout without a name");
+  const folderFd = state.folders.open(path.folder);
+  const isNew = succeeds(() => syscalls.mknodat(folderFd, base, fileTypes.character, { major: 0, minor: 0 }), "EEXIST");
+  if (isNew) state.inodes += 1;
+  // Whiteouts speak of lower layers only: what this layer brings stays, a folder without the lower ones' content.
+  else if (kindAt(folderFd, base) === "folder") makeOpaque(state.folders.open(joinPath(path.folder, base)));
+}
+
+function addHardlink(state: State, path: EntryPath, entry: TarEntry): void {
+  const target = parseEntryPath(entry.linkName, state.limits.pathDepth);
+  if (target.base === path.base && target.folder === path.folder) return;
+  const missing = (): LayerError =>
+    new LayerError(`hard link ${describeName(entry.name)} to ${describeName(entry.linkName)}, which the layer lacks`);
+  replacing(state, path, (folderFd) => {
+    // Both handles come from one cache: the folder was opened last, and the cache is far larger than two.
+    const targetFd = state.folders.find(target.folder);
+    if (targetFd === undefined || target.base === "") throw missing();
+    if (!succeeds(() => syscalls.linkat(targetFd, target.base, folderFd, path.base), "ENOENT")) throw missing();
+  });
+}
+
+const nodeTypes: Readonly<Partial<Record<EntryKind, number>>> = {
+  character: fileTypes.character,
+  block: fileTypes.block,
+  fifo: fileTypes.fifo,
+};
+
+function addNode(state: State, path: EntryPath, entry: TarEntry): void {
+  const type = nodeTypes[entry.kind];
+  const device = { major: entry.deviceMajor, minor: entry.deviceMinor };
+  replacing(state, path, (folderFd) => {
+    if (type === undefined) syscalls.symlinkat(entry.linkName, folderFd, path.base);
+    else syscalls.mknodat(folderFd, path.base, type | 0o600, device);
+  });
+  applyToNode(state.folders.open(path.folder), path.base, entry, entry.kind === "symlink");
+  state.inodes += 1;
+  if (entry.linkName.length > inlineTargetBytes) state.usedBytes += 4096;
+}
+
+function addEntry(state: State, entry: TarEntry): void {
+  const path = parseEntryPath(entry.name, state.limits.pathDepth);
+  if (path.base.startsWith(whiteoutPrefix)) {
+    addWhiteout(state, path);
+    return;
+  }
+  if (entry.kind === "directory") {
+    addFolder(state, path, entry);
+    return;
+  }
+  if (path.base === "") throw new LayerError("the layer's root is not a folder");
+  if (entry.kind === "hardlink") addHardlink(state, path, entry);
+  else if (entry.kind === "file")
+    replacing(state, path, (folderFd) => {
+      state.openFile = { fd: openInRoot(folderFd, path.base, openFlags.createNew, 0o600), entry };
+    });
+  else addNode(state, path, entry);
+}
+
+function endFile(state: State): void {
+  const file = state.openFile;
+  if (file === undefined) return;
+  state.openFile = undefined;
+  try {
+    applyToFile(file.fd, file.entry);
+    state.usedBytes += fstatSync(file.fd).blocks * 512;
+    state.inodes += 1;
+  } finally {
+    syscalls.close(file.fd);
+  }
+}
+
+function finishFolder(state: State, path: string, attributes: Attributes | undefined): void {
+  // The entry may have been replaced through another name of its parent; then there is nothing to finish.
+  let fd = -1;
+  const flags = constants.O_RDONLY | openFlags.directory | openFlags.noFollow;
+  const isThere = succeeds(
+    () => (fd = openInRoot(state.rootFd, path === "" ? "." : path, flags)),
+    "ENOENT",
+    "ENOTDIR",
+    "ELOOP",
+  );
+  if (!isThere) return;
+  try {
+    if (attributes !== undefined) applyToFile(fd, attributes);
+    state.usedBytes += fstatSync(fd).blocks * 512;
+    state.inodes += 1;
+  } finally {
+    syscalls.close(fd);
+  }
+}
+
+/** Says which entry a system call failed on; a full disk keeps its own error. */
+function explain(thrown: unknown, entry: TarEntry): unknown {
+  const isOurs =
+    thrown instanceof SyscallError && !["ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE"].includes(thrown.code);
+  return isOurs
+    ? new LayerError(`cannot unpack ${describeName(entry.name)}: ${thrown.message}`, { cause: thrown })
+    : thrown;
+}
+
+/**
+ * Unpacks archive members below `rootFd`, an empty folder that nobody else can reach. Whiteouts become overlayfs's
+ * own (a character device 0:0, the opaque attribute). Every path is walked by the kernel inside that root, so a link
+ * in the layer may point anywhere and still leads nowhere else.
+ */
+export function createLayerTree(rootFd: number, limits: TreeLimits): LayerTree {
+  const state: State = {
+    rootFd,
+    limits,
+    seen: new Map<string, Attributes | undefined>([["", undefined]]),
+    folders: createFolders(rootFd, (parentFd, base, path) => {
+      makeImplicitFolder(parentFd, base);
+      state.seen.set(path, undefined);
+    }),
+    openFile: undefined,
+    entries: 0,
+    usedBytes: 0,
+    inodes: 0,
+  };
+  return {
+    begin(entry) {
+      state.entries += 1;
+      if (state.entries > limits.layerEntries)
+        throw new LayerError(`the layer has more than ${limits.layerEntries} entries`);
+      try {
+        addEntry(state, entry);
+      } catch (thrown) {
+        throw explain(thrown, entry);
+      }
+    },
+    data(chunk) {
+      if (state.openFile === undefined) return; // a whiteout's content
+      for (let offset = 0; offset < chunk.length; ) offset += writeSync(state.openFile.fd, chunk, offset);
+    },
+    end: () => endFile(state),
+    finish() {
+      for (const [path, attributes] of state.seen) finishFolder(state, path, attributes);
+      return { usedBytes: state.usedBytes, inodes: state.inodes };
+    },
+    [Symbol.dispose]() {
+      state.folders[Symbol.dispose]();
+      if (state.openFile !== undefined) syscalls.close(state.openFile.fd);
+      state.openFile = undefined;
+    },
+  };
+}

@@ -1,0 +1,64 @@
+import { closeSync, constants, mkdirSync, openSync } from "node:fs";
+import { join } from "node:path";
+
+import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
+import type { PullLimits } from "../registry/limits.ts";
+import { decompress } from "./decompress.ts";
+import { LayerError } from "./layer-error.ts";
+import { createTarReader } from "./tar-reader.ts";
+import { createLayerTree, type TreeUsage } from "./tree.ts";
+
+export interface UnpackTarget {
+  /** An empty folder of ours; the layer goes to `diff` in it. */
+  readonly directory: string;
+  readonly diffId: Digest;
+  readonly limits: PullLimits;
+  /** Called with the uncompressed bytes handled so far. */
+  readonly onProgress?: ((bytes: number) => void) | undefined;
+}
+
+export interface UnpackedLayer extends TreeUsage {
+  readonly uncompressedBytes: number;
+}
+
+/** Name of the layer's root inside its folder. */
+export const layerRootName = "diff";
+
+async function unpackInto(
+  rootFd: number,
+  source: AsyncGenerator<Buffer, void>,
+  target: UnpackTarget,
+): Promise<UnpackedLayer> {
+  const { limits, diffId } = target;
+  using tree = createLayerTree(rootFd, limits);
+  const reader = createTarReader(tree, limits);
+  const hash = createDigestHash(diffId);
+  let uncompressedBytes = 0;
+  for await (const chunk of decompress(source)) {
+    uncompressedBytes += chunk.length;
+    if (uncompressedBytes > limits.layerBytes)
+      throw new LayerError(`the layer is larger than ${limits.layerBytes} bytes when decompressed`);
+    hash.update(chunk);
+    reader.write(chunk);
+    target.onProgress?.(uncompressedBytes);
+  }
+  reader.finish();
+  const actual = finishDigest(diffId, hash);
+  if (actual !== diffId) throw new LayerError(`the layer unpacks to ${actual}, the image config says ${diffId}`);
+  return { ...tree.finish(), uncompressedBytes };
+}
+
+/**
+ * Unpacks one compressed or plain layer, reading `source` to its end. When it rejects, the caller is to stop the
+ * source and to remove the folder, which holds a part of the layer.
+ */
+export async function unpackLayer(source: AsyncGenerator<Buffer, void>, target: UnpackTarget): Promise<UnpackedLayer> {
+  const root = join(target.directory, layerRootName);
+  mkdirSync(root, { mode: 0o755 });
+  const rootFd = openSync(root, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    return await unpackInto(rootFd, source, target);
+  } finally {
+    closeSync(rootFd);
+  }
+}

@@ -1,0 +1,83 @@
+import { Code, CriError } from "../cri-api/index.ts";
+import { type Digest, isDigest } from "./digest.ts";
+
+/** An image name in its full form: no short names, `tag` absent when a digest decides. */
+export interface ImageReference {
+  /** Registry host as the user spells it, with port: `docker.io`, `127.0.0.1:5000`. */
+  readonly domain: string;
+  /** Repository below the host: `library/busybox`. */
+  readonly path: string;
+  readonly tag: string | undefined;
+  readonly digest: Digest | undefined;
+}
+
+const maxReferenceLength = 1024;
+const maxRepositoryLength = 255;
+const defaultDomain = "docker.io";
+const domainPattern =
+  /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?$/;
+const pathComponentPattern = /^[a-z0-9]+(?:(?:\.|__|_|-+)[a-z0-9]+)*$/;
+const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+
+/** A user's text as it may stand in an error or a log: quoted, escaped and of bounded length. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > 256 ? `${text.slice(0, 256)}…` : text);
+}
+
+function invalid(text: string, why: string): CriError {
+  return new CriError(Code.InvalidArgument, `invalid image reference ${quote(text)}: ${why}`);
+}
+
+function splitDomain(name: string): { domain: string; path: string } {
+  const slash = name.indexOf("/");
+  const first = slash === -1 ? "" : name.slice(0, slash);
+  const isDomain = slash !== -1 && (/[.:]/.test(first) || first === "localhost" || first.toLowerCase() !== first);
+  const domain = isDomain ? first : defaultDomain;
+  const path = isDomain ? name.slice(slash + 1) : name;
+  if (domain !== defaultDomain && domain !== "index.docker.io") return { domain, path };
+  return { domain: defaultDomain, path: path.includes("/") ? path : `library/${path}` };
+}
+
+function splitTag(text: string): { name: string; tag: string | undefined } {
+  const colon = text.lastIndexOf(":");
+  return colon > text.lastIndexOf("/")
+    ? { name: text.slice(0, colon), tag: text.slice(colon + 1) }
+    : { name: text, tag: undefined };
+}
+
+/**
+ * Parses an image name by the distribution grammar and completes it as Docker and the CRI do:
+ * `busybox` is `docker.io/library/busybox:latest`; with both a tag and a digest the digest decides and the tag is
+ * dropped.
+ *
+ * @throws {CriError} `InvalidArgument` for anything outside the grammar.
+ * @see https://github.com/distribution/reference/blob/v0.6.0/reference.go
+ */
+export function parseImageReference(text: string): ImageReference {
+  if (text === "") throw new CriError(Code.InvalidArgument, "no image specified");
+  if (text.length > maxReferenceLength) throw invalid(text, "too long");
+  const at = text.indexOf("@");
+  const digest = at === -1 ? undefined : text.slice(at + 1);
+  if (digest !== undefined && !isDigest(digest)) throw invalid(text, "the digest is not sha256 or sha512 in hex");
+
+  const { name, tag } = splitTag(at === -1 ? text : text.slice(0, at));
+  if (tag !== undefined && !tagPattern.test(tag)) throw invalid(text, "the tag has characters that no tag may have");
+  if (/^[0-9a-f]{64}$/.test(name)) throw invalid(text, "64 hex digits are an image id, not a name");
+  const { domain, path } = splitDomain(name);
+  if (!domainPattern.test(domain)) throw invalid(text, "the registry host is malformed");
+  if (!path.split("/").every((component) => pathComponentPattern.test(component)))
+    throw invalid(text, "a repository is lower-case letters, digits and single separators");
+  if (path.length > maxRepositoryLength) throw invalid(text, "the repository is longer than 255 characters");
+  return { domain, path, tag: digest === undefined ? (tag ?? "latest") : undefined, digest };
+}
+
+/** `docker.io/library/busybox`: host and path, without tag and digest. */
+export function repositoryOf(reference: ImageReference): string {
+  return `${reference.domain}/${reference.path}`;
+}
+
+/** The full spelling: `repository:tag`, or `repository@digest`. */
+export function formatReference(reference: ImageReference): string {
+  const repository = repositoryOf(reference);
+  return reference.digest === undefined ? `${repository}:${reference.tag}` : `${repository}@${reference.digest}`;
+}

@@ -1,0 +1,94 @@
+import type { Hash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { createDigestHash, finishDigest } from "../digest.ts";
+import { RegistryFailure } from "./failure.ts";
+import { headerOf, type HttpResponse, transportFailure } from "./http.ts";
+import type { RetryPolicy } from "./limits.ts";
+import type { Descriptor } from "./manifest.ts";
+import { retryDelayMs } from "./retry.ts";
+import type { RegistrySession } from "./session.ts";
+
+export interface BlobDownload {
+  readonly session: RegistrySession;
+  readonly descriptor: Descriptor;
+  readonly policy: RetryPolicy;
+  readonly signal: AbortSignal;
+}
+
+/** What has arrived so far; it outlives one connection and even one host, since the hash goes on. */
+export interface BlobProgress {
+  receivedBytes: number;
+  readonly hash: Hash;
+}
+
+export function startBlob(descriptor: Descriptor): BlobProgress {
+  return { receivedBytes: 0, hash: createDigestHash(descriptor.digest) };
+}
+
+/** Bytes to drop from an answer so that it goes on where the last one broke off. */
+function bytesToSkip(response: HttpResponse, wantedOffset: number): number {
+  if (response.status === 200) return wantedOffset; // the registry ignored Range
+  const range = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(headerOf(response, "content-range") ?? "");
+  if (range === null || Number(range[1]) !== wantedOffset)
+    throw new RegistryFailure("invalid", "the registry answered with another byte range than asked for");
+  return 0;
+}
+
+async function* readOnce(download: BlobDownload, progress: BlobProgress): AsyncGenerator<Buffer, void> {
+  const { session, descriptor, signal } = download;
+  const offset = progress.receivedBytes;
+  const range: Record<string, string> = offset === 0 ? {} : { range: `bytes=${offset}-` };
+  const response = await session.get(`blobs/${descriptor.digest}`, { accept: "*/*", ...range }, signal);
+  try {
+    let skip = bytesToSkip(response, offset);
+    for await (const received of response.body as AsyncIterable<Buffer>) {
+      const chunk = skip === 0 ? received : received.subarray(Math.min(skip, received.length));
+      skip -= received.length - chunk.length;
+      if (chunk.length === 0) continue;
+      progress.receivedBytes += chunk.length;
+      if (progress.receivedBytes > descriptor.size)
+        throw new RegistryFailure("invalid", `blob ${descriptor.digest} is longer than its ${descriptor.size} bytes`);
+      progress.hash.update(chunk);
+      yield chunk;
+    }
+  } catch (thrown) {
+    signal.throwIfAborted();
+    throw thrown instanceof RegistryFailure ? thrown : transportFailure(thrown);
+  } finally {
+    response.body.on("error", () => undefined).destroy();
+  }
+  if (progress.receivedBytes < descriptor.size)
+    throw new RegistryFailure("broken", `blob ended after ${progress.receivedBytes} of ${descriptor.size} bytes`);
+}
+
+/**
+ * The bytes of a blob, in order and each once. A broken transfer goes on where it broke, by Range if the registry
+ * honours it; `policy.attempts` tries without a single new byte end it. Whoever reads to the end knows that the bytes
+ * have the descriptor's digest.
+ */
+export async function* downloadBlob(download: BlobDownload, progress: BlobProgress): AsyncGenerator<Buffer, void> {
+  const { descriptor, policy, signal } = download;
+  for (let idle = 1; ; idle += 1) {
+    const before = progress.receivedBytes;
+    try {
+      yield* readOnce(download, progress);
+      break;
+    } catch (thrown) {
+      if (!(thrown instanceof RegistryFailure) || !thrown.isRetriable) throw thrown;
+      if (progress.receivedBytes > before) idle = 1;
+      if (idle >= policy.attempts) throw thrown;
+      await sleep(retryDelayMs(policy, idle, thrown), undefined, { signal });
+    }
+  }
+  const actual = finishDigest(descriptor.digest, progress.hash);
+  if (actual !== descriptor.digest)
+    throw new RegistryFailure("invalid", `blob ${descriptor.digest} has the digest ${actual}`);
+}
+
+/** A blob known to be small, whole. */
+export async function downloadSmallBlob(download: BlobDownload): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of downloadBlob(download, startBlob(download.descriptor))) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,138 @@
+import * as v from "valibot";
+
+import { type Digest, isDigest } from "../digest.ts";
+import { formatPlatform, type Platform, platformRank } from "../platform.ts";
+import { RegistryFailure } from "./failure.ts";
+
+export const mediaTypes = {
+  ociIndex: "application/vnd.oci.image.index.v1+json",
+  ociManifest: "application/vnd.oci.image.manifest.v1+json",
+  dockerList: "application/vnd.docker.distribution.manifest.list.v2+json",
+  dockerManifest: "application/vnd.docker.distribution.manifest.v2+json",
+} as const;
+
+const indexTypes: ReadonlySet<string> = new Set([mediaTypes.ociIndex, mediaTypes.dockerList]);
+const manifestTypes: ReadonlySet<string> = new Set([mediaTypes.ociManifest, mediaTypes.dockerManifest]);
+const configTypes: ReadonlySet<string> = new Set([
+  "application/vnd.oci.image.config.v1+json",
+  "application/vnd.docker.container.image.v1+json",
+]);
+const layerType =
+  /^application\/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar)(?:[.+](?:gzip|zstd))?$/;
+
+/** Every kind of manifest we read, for the Accept header. */
+export const acceptManifests: string = Object.values(mediaTypes).join(", ");
+
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+export type Manifest =
+  | { readonly kind: "index"; readonly entries: readonly (Descriptor & { readonly platform: Platform | undefined })[] }
+  | { readonly kind: "image"; readonly config: Descriptor; readonly layers: readonly Descriptor[] };
+
+const digest = v.custom<Digest>(
+  (value) => typeof value === "string" && isDigest(value),
+  "not a sha256 or sha512 digest",
+);
+const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const descriptor = v.object({ mediaType: v.string(), digest, size });
+const platform = v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string()) });
+const envelope = v.looseObject({
+  schemaVersion: v.literal(2),
+  mediaType: v.optional(v.string()),
+  manifests: v.optional(v.unknown()),
+  layers: v.optional(v.unknown()),
+});
+const index = v.object({
+  manifests: v.pipe(v.array(v.object({ ...descriptor.entries, platform: v.optional(platform) })), v.maxLength(1024)),
+});
+const image = v.object({ config: descriptor, layers: v.array(descriptor) });
+
+function check<Schema extends v.GenericSchema>(schema: Schema, value: unknown, what: string): v.InferOutput<Schema> {
+  const parsed = v.safeParse(schema, value);
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  throw new RegistryFailure("invalid", `${what} is malformed at "${v.getDotPath(issue) ?? ""}": ${issue.type}`);
+}
+
+function decodeJson(bytes: Uint8Array, what: string): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (thrown) {
+    throw new RegistryFailure("invalid", `${what} is not JSON`, { cause: thrown });
+  }
+}
+
+/** `type/subtype` of a Content-Type header, without parameters. */
+export function mediaTypeOf(contentType: string | undefined): string {
+  return (contentType ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
+}
+
+function agreedMediaType(contentType: string, inside: string | undefined): string {
+  if (inside !== undefined && inside !== contentType)
+    throw new RegistryFailure(
+      "invalid",
+      `the manifest says it is ${JSON.stringify(inside.slice(0, 128))}, its Content-Type ${JSON.stringify(contentType.slice(0, 128))}`,
+    );
+  return contentType;
+}
+
+function imageManifest(json: unknown): Manifest {
+  const { config, layers } = check(image, json, "the manifest");
+  if (!configTypes.has(config.mediaType))
+    throw new RegistryFailure(
+      "unsupported",
+      `not a container image: its config is ${JSON.stringify(config.mediaType.slice(0, 128))}`,
+    );
+  for (const layer of layers) {
+    if (layerType.test(layer.mediaType)) continue;
+    const why = layer.mediaType.endsWith("+encrypted") ? "is encrypted" : "has an unknown media type";
+    throw new RegistryFailure(
+      "unsupported",
+      `layer ${layer.digest} ${why}: ${JSON.stringify(layer.mediaType.slice(0, 128))}`,
+    );
+  }
+  return { kind: "image", config, layers };
+}
+
+/**
+ * Reads an image manifest or an index. A document that could be read as both is refused, as is one whose Content-Type
+ * and `mediaType` differ (CVE-2021-41190).
+ */
+export function parseManifest(bytes: Uint8Array, contentType: string): Manifest {
+  const json = decodeJson(bytes, "the manifest");
+  if (/application\/vnd\.docker\.distribution\.manifest\.v1\+/.test(contentType))
+    throw new RegistryFailure("unsupported", "the image has a Docker schema 1 manifest");
+  const outer = check(envelope, json, "the manifest");
+  const mediaType = agreedMediaType(contentType, outer.mediaType);
+  if (outer.manifests !== undefined && outer.layers !== undefined)
+    throw new RegistryFailure("invalid", "the manifest has both manifests and layers");
+  if (indexTypes.has(mediaType))
+    return { kind: "index", entries: check(index, json, "the index").manifests.map(entry) };
+  if (manifestTypes.has(mediaType)) return imageManifest(json);
+  throw new RegistryFailure("invalid", `unexpected Content-Type ${JSON.stringify(mediaType.slice(0, 128))}`);
+}
+
+function entry(
+  parsed: v.InferOutput<typeof index>["manifests"][number],
+): Descriptor & { platform: Platform | undefined } {
+  return { mediaType: parsed.mediaType, digest: parsed.digest, size: parsed.size, platform: parsed.platform };
+}
+
+/** The entry of an index that runs on `wanted`: best variant first, then the order of the index. */
+export function chooseManifest(manifest: Manifest & { kind: "index" }, wanted: Platform): Descriptor {
+  let best: { rank: number; descriptor: Descriptor } | undefined;
+  for (const candidate of manifest.entries) {
+    if (!manifestTypes.has(candidate.mediaType)) continue;
+    const rank = candidate.platform === undefined ? undefined : platformRank(wanted, candidate.platform);
+    if (rank !== undefined && (best === undefined || rank < best.rank)) best = { rank, descriptor: candidate };
+  }
+  const unlabelled = manifest.entries.filter(({ platform: named }) => named === undefined);
+  const [only] = manifest.entries.length === 1 ? unlabelled : [];
+  const chosen = best?.descriptor ?? only;
+  if (chosen !== undefined) return chosen;
+  throw new RegistryFailure("absent", `the index has no image for ${formatPlatform(wanted)}`);
+}

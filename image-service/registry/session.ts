@@ -1,0 +1,155 @@
+import { parseChallenges } from "./challenge.ts";
+import { type Credentials, credentialsFingerprint } from "./credentials.ts";
+import { type Endpoint, isInsecure, type Registries } from "./endpoint.ts";
+import { type Outcome, RegistryFailure } from "./failure.ts";
+import { headerOf, type Http, type HttpResponse, readBody } from "./http.ts";
+import type { PullLimits } from "./limits.ts";
+import { parseRetryAfter } from "./retry.ts";
+import { basicAuthorization, requestToken } from "./token-request.ts";
+import type { TokenCache } from "./tokens.ts";
+
+/** Reads of one repository at one host, authenticated as needed. */
+export interface RegistrySession {
+  readonly endpoint: Endpoint;
+  /** GET below `/v2/<repository>/`; resolves on 200 and 206 only, anything else is a RegistryFailure. */
+  get(path: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<HttpResponse>;
+}
+
+export interface SessionParts {
+  readonly endpoint: Endpoint;
+  /** Belongs to the image's own host and is never shown to a mirror. */
+  readonly credentials: Credentials | undefined;
+  readonly http: Http;
+  readonly tokens: TokenCache;
+  readonly registries: Registries;
+  readonly limits: PullLimits;
+}
+
+const maxRedirects = 8;
+/** A scope worth asking for on a registry's word: a proxy may name the repository otherwise, never another action. */
+const pullScope = /^repository:[^\s,]{1,512}:pull$/;
+const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+const outcomeByStatus: Readonly<Partial<Record<number, Outcome>>> = {
+  401: "unauthorized",
+  403: "denied",
+  404: "absent",
+  408: "broken",
+  429: "throttled",
+};
+
+interface Exchange {
+  readonly response: HttpResponse;
+  /** False after a redirect to another origin: that host never sees our credentials, nor do we believe its 401. */
+  readonly isOwnOrigin: boolean;
+}
+
+/** A registry's error text for a human: bounded, one line, no control characters. */
+async function errorDetail(response: HttpResponse): Promise<string> {
+  try {
+    const text = (await readBody(response, 16 << 10, "the error")).toString("utf8");
+    const parsed = JSON.parse(text) as { errors?: { code?: unknown }[] } | null;
+    const code = parsed?.errors?.[0]?.code;
+    return typeof code === "string" && /^[A-Z_]{1,64}$/.test(code) ? ` ${code}` : "";
+  } catch {
+    return "";
+  }
+}
+
+async function statusFailure({ response, isOwnOrigin }: Exchange): Promise<RegistryFailure> {
+  const { status } = response;
+  const detail = await errorDetail(response);
+  if (!isOwnOrigin && (status === 401 || status === 403))
+    return new RegistryFailure("broken", `the host it redirected to answered ${status}`); // its URL may have expired
+  const outcome = outcomeByStatus[status] ?? (status >= 500 ? "server-error" : "unexpected");
+  const words: Partial<Record<Outcome, string>> = {
+    unauthorized: "authentication required",
+    denied: "access denied",
+    absent: "not found",
+    throttled: "too many requests",
+    "server-error": "server error",
+  };
+  return new RegistryFailure(outcome, `${words[outcome] ?? "unexpected answer"} (${status}${detail})`, {
+    retryAfterMs: parseRetryAfter(headerOf(response, "retry-after"), Date.now()),
+  });
+}
+
+function redirectTarget(response: HttpResponse, from: URL, registries: Registries): URL {
+  const location = headerOf(response, "location");
+  if (location === undefined || !URL.canParse(location, from.href))
+    throw new RegistryFailure("invalid", "redirected to a malformed address");
+  const target = new URL(location, from.href);
+  target.username = "";
+  target.password = "";
+  const isAllowed =
+    target.protocol === "https:" || (target.protocol === "http:" && isInsecure(registries, target.host));
+  if (!isAllowed) throw new RegistryFailure("invalid", `redirected to "${target.host}" without TLS`);
+  return target;
+}
+
+export function createSession(parts: SessionParts): RegistrySession {
+  const { endpoint, credentials, http, tokens } = parts;
+  const scope = `repository:${endpoint.repository}:pull`;
+  const tokenKey = [endpoint.origin, scope, credentialsFingerprint(credentials)].join(" ");
+  let basic: string | undefined;
+
+  function authorization(): string | undefined {
+    if (credentials?.kind === "registry") return `Bearer ${credentials.registryToken}`;
+    const token = tokens.get(tokenKey);
+    return token === undefined ? basic : `Bearer ${token.value}`;
+  }
+
+  async function send(url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Exchange> {
+    let target = url;
+    for (let hop = 0; hop <= maxRedirects; hop += 1) {
+      const isOwnOrigin = target.origin === endpoint.origin;
+      const secret = isOwnOrigin ? authorization() : undefined;
+      const sent = secret === undefined ? headers : { ...headers, authorization: secret };
+      const response = await http.request(target, { headers: sent }, signal);
+      if (!redirectStatuses.has(response.status)) return { response, isOwnOrigin };
+      response.body.on("error", () => undefined).destroy();
+      target = redirectTarget(response, target, parts.registries);
+    }
+    throw new RegistryFailure("invalid", `redirected more than ${maxRedirects} times`);
+  }
+
+  async function answerChallenge(response: HttpResponse, signal: AbortSignal): Promise<void> {
+    const challenges = parseChallenges(headerOf(response, "www-authenticate") ?? "");
+    const bearer = challenges.find(({ scheme }) => scheme === "bearer");
+    if (bearer !== undefined) {
+      const { origin } = endpoint;
+      const { registries, limits } = parts;
+      const asked = bearer.parameters["scope"] ?? "";
+      const request = {
+        challenge: bearer,
+        scope: pullScope.test(asked) ? asked : scope,
+        origin,
+        credentials,
+        registries,
+        maxBytes: limits.tokenBytes,
+      };
+      tokens.set(tokenKey, await requestToken(http, request, signal));
+      return;
+    }
+    if (challenges.some(({ scheme }) => scheme === "basic") && credentials?.kind === "basic")
+      basic = basicAuthorization(credentials);
+  }
+
+  return {
+    endpoint,
+    async get(path, headers, signal) {
+      const url = new URL(`${endpoint.origin}/v2/${endpoint.repository}/${path}`);
+      const before = authorization();
+      let exchange = await send(url, headers, signal);
+      if (exchange.response.status === 401 && exchange.isOwnOrigin && credentials?.kind !== "registry") {
+        await answerChallenge(exchange.response, signal);
+        if (authorization() !== before) {
+          exchange.response.body.on("error", () => undefined).destroy();
+          exchange = await send(url, headers, signal);
+        }
+      }
+      const { status } = exchange.response;
+      if (status === 200 || status === 206) return exchange.response;
+      throw await statusFailure(exchange);
+    },
+  };
+}

@@ -1,0 +1,106 @@
+import * as v from "valibot";
+
+import { type Digest, digestOf, isDigest } from "../digest.ts";
+import { type ImageConfig, parseImageDocument } from "../image-config.ts";
+import type { Platform } from "../platform.ts";
+
+/** One name an image was pulled by, and what that name stood for. */
+export interface ImageName {
+  /** `docker.io/library/busybox` */
+  readonly repository: string;
+  /** Absent when pulled by digest, or when the tag has moved on to another image. */
+  readonly tag?: string | undefined;
+  /** Digest of the manifest or index that the registry keeps under this name. */
+  readonly digest: Digest;
+  readonly pulledAtMs: number;
+}
+
+/** A layer of an image, bottom first. */
+export interface ImageLayer {
+  readonly diffId: Digest;
+  /** The blob as it was downloaded. */
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly size: number;
+}
+
+/** An image's file on disk. The config is kept to the byte: its digest is the image's id. */
+export interface ImageRecord {
+  readonly schemaVersion: 1;
+  readonly id: Digest;
+  readonly manifestDigest: Digest;
+  readonly names: readonly ImageName[];
+  readonly layers: readonly ImageLayer[];
+  readonly configJson: string;
+}
+
+/** An image in the store. */
+export interface StoredImage {
+  /** Digest of the image's config: `sha256:…`. */
+  readonly id: Digest;
+  readonly manifestDigest: Digest;
+  readonly names: readonly ImageName[];
+  readonly layers: readonly ImageLayer[];
+  readonly config: ImageConfig;
+  readonly platform: Platform;
+  /** `repository:tag`, without the tags that have moved to another image. */
+  readonly repoTags: readonly string[];
+  /** `repository@digest`: only pairs that a registry has served. */
+  readonly repoDigests: readonly string[];
+  /** Bytes on disk, layers shared with other images included. */
+  readonly sizeBytes: bigint;
+  readonly pinned: boolean;
+}
+
+const digest = v.custom<Digest>((value) => typeof value === "string" && isDigest(value));
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const schema = v.object({
+  schemaVersion: v.literal(1),
+  id: digest,
+  manifestDigest: digest,
+  names: v.array(v.object({ repository: v.string(), tag: v.optional(v.string()), digest, pulledAtMs: count })),
+  layers: v.array(v.object({ diffId: digest, digest, mediaType: v.string(), size: count })),
+  configJson: v.string(),
+});
+
+/**
+ * Reads an image's file.
+ *
+ * @throws if it is not one, or if its config is not the one that its id names.
+ */
+export function parseImageRecord(bytes: Uint8Array): ImageRecord {
+  const record = v.parse(schema, JSON.parse(Buffer.from(bytes).toString("utf8")));
+  if (digestOf(record.configJson, record.id) !== record.id) throw new Error("the image config does not match its id");
+  const { diffIds } = parseImageDocument(record.configJson);
+  if (diffIds.join() !== record.layers.map(({ diffId }) => diffId).join()) throw new Error("the layers do not match");
+  return record;
+}
+
+export function repoTagsOf(names: readonly ImageName[]): readonly string[] {
+  return [...new Set(names.flatMap(({ repository, tag }) => (tag === undefined ? [] : [`${repository}:${tag}`])))];
+}
+
+export function repoDigestsOf(names: readonly ImageName[]): readonly string[] {
+  return [...new Set(names.map(({ repository, digest }) => `${repository}@${digest}`))];
+}
+
+/** The image a record describes. */
+export function imageOf(record: ImageRecord, layerBytes: (diffId: Digest) => number): StoredImage {
+  const { config, platform } = parseImageDocument(record.configJson);
+  const { id, manifestDigest, names, layers } = record;
+  const diffIds = new Set(layers.map(({ diffId }) => diffId));
+  let size = Buffer.byteLength(record.configJson);
+  for (const diffId of diffIds) size += layerBytes(diffId);
+  return {
+    id,
+    manifestDigest,
+    names,
+    layers,
+    config,
+    platform,
+    repoTags: repoTagsOf(names),
+    repoDigests: repoDigestsOf(names),
+    sizeBytes: BigInt(size),
+    pinned: false,
+  };
+}

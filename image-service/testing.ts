@@ -1,0 +1,241 @@
+import { createHash } from "node:crypto";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { gzipSync } from "node:zlib";
+
+import type { Call, Logger } from "../cri-api/index.ts";
+
+/** One member of a test archive; sensible values stand in for what is left out. */
+export interface TestEntry {
+  readonly name: string;
+  readonly type?: "0" | "1" | "2" | "3" | "4" | "5" | "6" | (string & {});
+  readonly content?: string | Uint8Array;
+  readonly link?: string;
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly mtime?: number;
+  readonly major?: number;
+  readonly minor?: number;
+  /** Pax records in front of it. */
+  readonly pax?: Readonly<Record<string, string | Uint8Array>>;
+  /** Stated in the header instead of the content's length. */
+  readonly size?: number;
+}
+
+function octal(value: number, width: number): string {
+  return `${value.toString(8).padStart(width - 1, "0")}\0`;
+}
+
+function padded(data: Uint8Array): Buffer {
+  return Buffer.concat([data, Buffer.alloc((512 - (data.length % 512)) % 512)]);
+}
+
+function paxBody(records: Readonly<Record<string, string | Uint8Array>>): Buffer {
+  return Buffer.concat(
+    Object.entries(records).map(([key, value]) => {
+      const tail = Buffer.concat([Buffer.from(` ${key}=`), Buffer.from(value), Buffer.from("\n")]);
+      let length = tail.length + 1;
+      while (String(length).length + tail.length !== length) length = String(length).length + tail.length;
+      return Buffer.concat([Buffer.from(String(length)), tail]);
+    }),
+  );
+}
+
+/** One header block, checksum included. */
+export function tarHeader(entry: TestEntry, size: number): Buffer {
+  const block = Buffer.alloc(512);
+  block.write(entry.name, 0, 100, "utf8");
+  block.write(octal(entry.mode ?? (entry.type === "5" ? 0o755 : 0o644), 8), 100);
+  block.write(octal(entry.uid ?? 0, 8), 108);
+  block.write(octal(entry.gid ?? 0, 8), 116);
+  block.write(octal(size, 12), 124);
+  block.write(octal(entry.mtime ?? 1_700_000_000, 12), 136);
+  block.write(entry.type ?? "0", 156);
+  block.write(entry.link ?? "", 157, 100, "utf8");
+  block.write("ustar\x0000", 257);
+  block.write(octal(entry.major ?? 0, 8), 329);
+  block.write(octal(entry.minor ?? 0, 8), 337);
+  block.write("        ", 148);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  return block;
+}
+
+function tarMember(entry: TestEntry): Buffer {
+  const content = Buffer.from(entry.content ?? "");
+  const body = paxBody(entry.pax ?? {});
+  const extended = body.length === 0 ? [] : [tarHeader({ name: "PaxHeaders/0", type: "x" }, body.length), padded(body)];
+  return Buffer.concat([...extended, tarHeader(entry, entry.size ?? content.length), padded(content)]);
+}
+
+/** A whole archive. */
+export function makeTar(entries: readonly TestEntry[]): Buffer {
+  return Buffer.concat([...entries.map(tarMember), Buffer.alloc(1024)]);
+}
+
+export function sha256(data: Uint8Array | string): `sha256:${string}` {
+  return `sha256:${createHash("sha256").update(data).digest("hex")}`;
+}
+
+/** An image as a registry keeps it. */
+export interface TestImage {
+  readonly id: `sha256:${string}`;
+  readonly blobs: ReadonlyMap<string, Buffer>;
+  readonly manifest: Buffer;
+  readonly mediaType: string;
+  readonly layers: readonly { readonly digest: string; readonly diffId: string }[];
+}
+
+export interface TestImageOptions {
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly docker?: boolean;
+  readonly compress?: (tar: Buffer) => Buffer;
+  readonly layerType?: string;
+  readonly architecture?: string;
+  /** Said of the layers instead of the truth. */
+  readonly diffIds?: readonly string[];
+}
+
+/** Builds an image of the given layers, each an uncompressed archive. */
+export function makeImage(tars: readonly Buffer[], options: TestImageOptions = {}): TestImage {
+  const blobs = new Map<string, Buffer>();
+  const layers = tars.map((tar) => {
+    const blob = (options.compress ?? gzipSync)(tar);
+    blobs.set(sha256(blob), blob);
+    return { digest: sha256(blob), diffId: sha256(tar), size: blob.length };
+  });
+  const config = Buffer.from(
+    JSON.stringify({
+      os: "linux",
+      architecture: options.architecture ?? (process.arch === "x64" ? "amd64" : process.arch),
+      config: options.config ?? {},
+      rootfs: { type: "layers", diff_ids: options.diffIds ?? layers.map(({ diffId }) => diffId) },
+    }),
+  );
+  blobs.set(sha256(config), config);
+  const prefix = options.docker ? "application/vnd.docker." : "application/vnd.oci.image.";
+  const mediaType = `${prefix}${options.docker ? "distribution.manifest.v2" : "manifest.v1"}+json`;
+  const layerType = options.docker ? `${prefix}image.rootfs.diff.tar.gzip` : `${prefix}layer.v1.tar+gzip`;
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType,
+      config: {
+        mediaType: options.docker ? `${prefix}container.image.v1+json` : `${prefix}config.v1+json`,
+        digest: sha256(config),
+        size: config.length,
+      },
+      layers: layers.map(({ digest, size }) => ({ mediaType: options.layerType ?? layerType, digest, size })),
+    }),
+  );
+  return { id: sha256(config), blobs, manifest, mediaType, layers };
+}
+
+/** One request as a handler of the fake registry sees it. */
+export interface FakeRequest {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** Answers as a well-behaved registry would. */
+  readonly proceed: () => void;
+}
+
+/** A registry that does what it is told, over plain HTTP on loopback. */
+export interface FakeRegistry extends AsyncDisposable {
+  /** `127.0.0.1:port` */
+  readonly host: string;
+  /** Everything that was asked: `GET /v2/…`. */
+  readonly requests: { readonly line: string; readonly headers: IncomingMessage["headers"] }[];
+  push(repository: string, tag: string, image: TestImage): void;
+  putManifest(repository: string, name: string, mediaType: string, body: Buffer): void;
+  putBlob(repository: string, digest: string, body: Buffer): void;
+  /** Looks at each request before it is answered. */
+  intercept: ((request: FakeRequest) => void) | undefined;
+}
+
+function sendBlob(request: IncomingMessage, response: ServerResponse, blob: Buffer): void {
+  const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
+  const offset = Number(range?.[1] ?? 0);
+  if (range === null) response.writeHead(200, { "content-length": blob.length });
+  else
+    response.writeHead(206, {
+      "content-length": blob.length - offset,
+      "content-range": `bytes ${offset}-${blob.length - 1}/${blob.length}`,
+    });
+  response.end(blob.subarray(offset));
+}
+
+/** Starts a fake registry on a free port. */
+export async function startFakeRegistry(): Promise<FakeRegistry> {
+  const manifests = new Map<string, { mediaType: string; body: Buffer }>();
+  const blobs = new Map<string, Buffer>();
+  const requests: FakeRegistry["requests"] = [];
+
+  function answer(request: IncomingMessage, response: ServerResponse): void {
+    const path = (request.url ?? "").replace(/\?.*/, "");
+    const manifest = manifests.get(path);
+    const blob = blobs.get(path);
+    if (manifest !== undefined) {
+      response.writeHead(200, { "content-type": manifest.mediaType, "docker-content-digest": sha256(manifest.body) });
+      response.end(manifest.body);
+    } else if (blob === undefined) {
+      response.writeHead(404, { "content-type": "application/json" });
+      response.end('{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown"}]}');
+    } else sendBlob(request, response, blob);
+  }
+
+  const server = createServer((request, response) => {
+    requests.push({ line: `${request.method} ${request.url}`, headers: request.headers });
+    const proceed = (): void => answer(request, response);
+    if (registry.intercept === undefined) proceed();
+    else registry.intercept({ request, response, proceed });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const registry: FakeRegistry = {
+    host: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    intercept: undefined,
+    putManifest(repository, name, mediaType, body) {
+      for (const reference of [name, sha256(body)])
+        manifests.set(`/v2/${repository}/manifests/${reference}`, { mediaType, body });
+    },
+    putBlob(repository, digest, body) {
+      blobs.set(`/v2/${repository}/blobs/${digest}`, body);
+    },
+    push(repository, tag, image) {
+      for (const [digest, blob] of image.blobs) this.putBlob(repository, digest, blob);
+      this.putManifest(repository, tag, image.mediaType, image.manifest);
+    },
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise<void>((resolve) => {
+        server.close(() => resolve());
+      });
+    },
+  };
+  return registry;
+}
+
+/** A logger that keeps its lines. */
+export function createTestLogger(): Logger & { readonly lines: { level: string; fields: object; text: string }[] } {
+  const lines: { level: string; fields: object; text: string }[] = [];
+  const at =
+    (level: string) =>
+    (fields: object, text: string): void => {
+      lines.push({ level, fields, text });
+    };
+  const logger = {
+    lines,
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    child: () => logger,
+  };
+  return logger;
+}
+
+/** A call for tests. */
+export function createTestCall(signal: AbortSignal = new AbortController().signal): Call {
+  return { requestId: "test", rpc: "Test", signal, log: createTestLogger() };
+}

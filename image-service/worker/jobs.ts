@@ -1,0 +1,192 @@
+import { readdirSync } from "node:fs";
+import { lstat } from "node:fs/promises";
+import { join } from "node:path";
+
+import { Code, CriError, toCriError } from "../../cri-api/index.ts";
+import { SyscallError } from "../../native/index.ts";
+import { LayerError } from "../layer/layer-error.ts";
+import { unpackLayer } from "../layer/unpack.ts";
+import { downloadBlob, startBlob } from "../registry/blob.ts";
+import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
+import { createHttp } from "../registry/http.ts";
+import { resolveImage } from "../registry/resolve.ts";
+import { createSession, type RegistrySession } from "../registry/session.ts";
+import { createTokenCache, type Token } from "../registry/tokens.ts";
+import type {
+  LayerJob,
+  LayerProgress,
+  LayerResult,
+  RegistryAccess,
+  ResolveJob,
+  ResolveResult,
+  TreeSize,
+} from "./protocol.ts";
+
+/** What a job may tell while it runs. */
+export interface JobEvents {
+  onProgress(progress: LayerProgress): void;
+  onToken(key: string, token: Token): void;
+}
+
+const progressIntervalMs = 500;
+
+function throttle(events: JobEvents): (progress: LayerProgress) => void {
+  let nextMs = 0;
+  return (progress) => {
+    const nowMs = performance.now();
+    if (nowMs < nextMs) return;
+    nextMs = nowMs + progressIntervalMs;
+    events.onProgress(progress);
+  };
+}
+
+/** Opens the sessions of an access, in its order; mirrors are asked as nobody. */
+async function withSessions<T>(
+  access: RegistryAccess,
+  events: JobEvents,
+  use: (sessions: readonly RegistrySession[]) => Promise<T>,
+): Promise<T> {
+  await using http = createHttp(access.policy);
+  const tokens = createTokenCache(access.tokens, (key, token) => events.onToken(key, token));
+  return await use(
+    access.endpoints.map((endpoint) => {
+      const credentials = endpoint.isMirror ? undefined : access.credentials;
+      return createSession({
+        endpoint,
+        credentials,
+        http,
+        tokens,
+        registries: access.registries,
+        limits: access.limits,
+      });
+    }),
+  );
+}
+
+/** Asks one host after the other until one can answer. */
+async function firstAnswer<T>(
+  sessions: readonly RegistrySession[],
+  what: string,
+  ask: (session: RegistrySession) => Promise<T>,
+): Promise<T> {
+  const attempts: Attempt[] = [];
+  for (const session of sessions) {
+    try {
+      return await ask(session);
+    } catch (thrown) {
+      if (!(thrown instanceof RegistryFailure)) throw thrown;
+      const { host, isMirror } = session.endpoint;
+      attempts.push({ host, isMirror, failure: thrown });
+    }
+  }
+  throw failedAttempts(what, attempts);
+}
+
+/** What a name stands for, by the first host that knows it. */
+export async function runResolve(job: ResolveJob, events: JobEvents, signal: AbortSignal): Promise<ResolveResult> {
+  const { limits, policy } = job.access;
+  return await withSessions(job.access, events, (sessions) =>
+    firstAnswer(sessions, job.what, async (session) => ({
+      resolution: await resolveImage(session, { ...job.options, limits, policy }, signal),
+      endpoint: session.endpoint,
+    })),
+  );
+}
+
+/** The bytes of a layer, from whichever hosts give them; a second host goes on where the first one broke off. */
+async function* downloadFromAny(
+  sessions: readonly RegistrySession[],
+  job: LayerJob,
+  report: { host: string; receivedBytes: number },
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void> {
+  const attempts: Attempt[] = [];
+  const progress = startBlob(job.layer);
+  for (const session of sessions) {
+    const { host, isMirror } = session.endpoint;
+    report.host = host;
+    try {
+      const download = { session, descriptor: job.layer, policy: job.access.policy, signal };
+      for await (const chunk of downloadBlob(download, progress)) {
+        report.receivedBytes = progress.receivedBytes;
+        yield chunk;
+      }
+      return;
+    } catch (thrown) {
+      if (!(thrown instanceof RegistryFailure)) throw thrown;
+      attempts.push({ host, isMirror, failure: thrown });
+      if (progress.receivedBytes > 0 && thrown.outcome === "invalid") break; // wrong bytes have gone into the hash
+    }
+  }
+  throw failedAttempts(`${job.what}: layer ${job.layer.digest}`, attempts);
+}
+
+/** Downloads, checks and unpacks one layer in a single pass. */
+export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSignal): Promise<LayerResult> {
+  const stop = new AbortController();
+  const report = { host: "", receivedBytes: 0 };
+  const tell = throttle(events);
+  try {
+    return await withSessions(job.access, events, async (sessions) => {
+      try {
+        const source = downloadFromAny(sessions, job, report, AbortSignal.any([signal, stop.signal]));
+        const { diffId } = job.layer;
+        const unpacked = await unpackLayer(source, {
+          directory: job.directory,
+          diffId,
+          limits: job.access.limits,
+          onProgress: (unpackedBytes) => tell({ diffId, downloadedBytes: report.receivedBytes, unpackedBytes }),
+        });
+        return { ...unpacked, host: report.host };
+      } finally {
+        stop.abort(); // a layer refused half-way leaves a download nobody reads
+      }
+    });
+  } catch (thrown) {
+    signal.throwIfAborted();
+    throw layerFailure(thrown, `${job.what}: layer ${job.layer.digest}`);
+  }
+}
+
+function layerFailure(thrown: unknown, what: string): CriError {
+  if (thrown instanceof LayerError) return new CriError(Code.DataLoss, `${what}: ${thrown.message}`, { cause: thrown });
+  const code = errorCode(thrown);
+  if (code === "ENOSPC" || code === "EDQUOT")
+    return new CriError(Code.ResourceExhausted, `${what}: no space left to unpack it`, { cause: thrown });
+  if (code !== "") return new CriError(Code.Internal, `${what}: cannot be unpacked (${code})`, { cause: thrown });
+  return toCriError(thrown);
+}
+
+function errorCode(thrown: unknown): string {
+  if (thrown instanceof SyscallError) return thrown.code;
+  return thrown instanceof Error && "syscall" in thrown && "code" in thrown ? String(thrown.code) : "";
+}
+
+/** Blocks and inodes of a folder and all below it, as `du` counts them; what vanishes meanwhile is left out. */
+export async function runUsage(directory: string, signal: AbortSignal): Promise<TreeSize> {
+  let usedBytes = 0;
+  let inodes = 0;
+  const linked = new Set<number>();
+  const left = [directory];
+  for (let path = left.pop(); path !== undefined; path = left.pop()) {
+    const status = await lstat(path).catch(() => undefined);
+    signal.throwIfAborted();
+    if (status === undefined) continue;
+    if (status.isDirectory()) left.push(...entriesOf(path));
+    else if (status.nlink > 1) {
+      if (linked.has(status.ino)) continue;
+      linked.add(status.ino);
+    }
+    usedBytes += status.blocks * 512;
+    inodes += 1;
+  }
+  return { usedBytes, inodes };
+}
+
+function entriesOf(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder).map((name) => join(folder, name));
+  } catch {
+    return [];
+  }
+}
