@@ -1,0 +1,92 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { run, type RunResult } from "./run.ts";
+
+const here = import.meta.dirname;
+const signal = new AbortController().signal;
+const path = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+async function runText(argv: readonly [string, ...string[]]): Promise<string> {
+  const { stdout, status } = await run({ argv, env: { PATH: path }, signal });
+  expect(status).toEqual({ kind: "exited", code: 0 });
+  return stdout.toString().trim();
+}
+
+/** In namespaces of its own: what a wild call kills, mounts or configures is gone with it. */
+async function fuzz(addon: string, seed: number, calls: number, env: Record<string, string>): Promise<RunResult> {
+  const directory = await mkdtemp(join(tmpdir(), "berth-fuzz-"));
+  const isolation = ["/usr/bin/unshare", "--fork", "--pid", "--mount-proc", "--net", "--ipc", "--uts", "--kill-child"];
+  try {
+    return await run({
+      argv: [
+        "/usr/bin/env",
+        "-C",
+        directory,
+        ...isolation,
+        "/usr/bin/env",
+        ...Object.entries(env).map((pair) => pair.join("=")),
+      ].concat([process.execPath, join(here, "boundary-fuzz.ts"), addon, String(seed), String(calls)]) as [string],
+      env: { PATH: path },
+      signal: AbortSignal.timeout(60_000),
+    });
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function expectSound(result: RunResult): void {
+  expect(result.stderr.toString()).toBe("");
+  expect(result.status).toEqual({ kind: "exited", code: 0 });
+  const summary: unknown = JSON.parse(result.stdout.toString());
+  expect(summary).toEqual({ accepted: expect.any(Number), lostJobs: 0 });
+  // Calls that get through are the ones that reach the C code behind the checks.
+  expect(summary).toHaveProperty(
+    "accepted",
+    expect.toSatisfy((count: number) => count > 500),
+  );
+}
+
+test.each([1, 2, 3])("no JavaScript value crashes the addon (seed %d)", async (seed) => {
+  expectSound(await fuzz(join(here, "build/berth.node"), seed, 20_000, {}));
+});
+
+test("nor does it touch memory that is not its own, as the sanitizers see it", { timeout: 120_000 }, async () => {
+  await runText(["/bin/sh", join(here, "build.sh"), "--sanitize"]);
+  const libasan = await runText(["/usr/bin/gcc", "-print-file-name=libasan.so"]);
+  const environment = {
+    LD_PRELOAD: await runText(["/usr/bin/realpath", libasan]),
+    ASAN_OPTIONS: "detect_leaks=0:abort_on_error=1",
+    UBSAN_OPTIONS: "halt_on_error=1:print_stacktrace=1",
+  };
+  expectSound(await fuzz(join(here, "build/sanitized/berth.node"), 4, 10_000, environment));
+});
+
+test("the helper is sound on any input, as the sanitizers see it", { timeout: 120_000 }, async () => {
+  await runText(["/bin/sh", join(here, "build.sh"), "--sanitize"]);
+  const helper = join(here, "build/sanitized/berth-helper");
+  const inputs = [
+    "",
+    "\0",
+    "\0\0\0",
+    "c",
+    "-/etc/mtab\0-/nonexistent\0",
+    "c/etc/passwd/x\0",
+    "-/proc/self/fd/0",
+    `-/${"a".repeat(5000)}\0`,
+    `-/${"a/".repeat(2040)}\0`,
+    "-/etc\0".repeat(5000),
+    "x".repeat(1_100_000),
+  ];
+  for (const input of inputs) {
+    const result = await run({ argv: [helper, "resolve"], env: {}, input, signal });
+    expect(result.stderr.toString()).toBe("");
+    expect(result.status).toEqual({ kind: "exited", code: input.length > 1_000_000 ? 1 : 0 });
+  }
+  for (const args of [["umount"], ["umount", ""], ["umount", "a".repeat(100_000)], ["pause", "x"], ["nothing"], []]) {
+    const result = await run({ argv: [helper, ...args], env: {}, signal });
+    expect(result.stderr.toString()).not.toMatch(/Sanitizer|runtime error/);
+    expect(result.status.kind).toBe("exited");
+  }
+});
