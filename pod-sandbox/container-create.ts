@@ -3,36 +3,20 @@ import { lstat, mkdir, rm } from "node:fs/promises";
 import { dirname, isAbsolute, join } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
-import type { StoredImage } from "../image-service/index.ts";
-import { mkdirInRoot, readFileInRoot, readMountTable, removeTree } from "../native/index.ts";
-import { buildContainerSpec, resolveUser, stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
-import type { ImageDefaults, ResolvedUser, Runtime, Spec } from "../oci/index.ts";
+import { mkdirInRoot, removeTree } from "../native/index.ts";
+import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
 import { resolveDevices, resolveMounts } from "./container-sources.ts";
+import { buildSpec, lookUpUser } from "./container-spec.ts";
+import type { Creation } from "./container-spec.ts";
 import { nowNs } from "./container-start.ts";
 import { advanceContainer, containerName } from "./container.ts";
-import type { ContainerIn } from "./container.ts";
-import { cgroupsPathOf, runtimeOf } from "./host.ts";
+import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
-import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
-import type { ContainerPaths } from "./layout.ts";
+import { containerPathsOf } from "./layout.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
-import { hostnameOf, settleTogether } from "./sandbox-run.ts";
-import { isPrivilegedSandbox, namespaceOptionsOf } from "./sandbox.ts";
+import { isPrivilegedSandbox } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
-import { teardownDeadlineMs } from "./sandbox-stop.ts";
-import { usesHostNetwork } from "./network.ts";
-
-/** Password files larger than this are no password files (CVE-2025-4437). */
-const maxPasswdBytes = 1024 * 1024;
-
-/** One CreateContainer at work: what was asked, and what it was asked of. */
-interface Creation {
-  readonly container: ContainerIn<"creating">;
-  readonly sandbox: SandboxIn<"ready">;
-  readonly image: StoredImage;
-  readonly runtime: Runtime;
-  readonly paths: ContainerPaths;
-}
+import { settleTogether, teardownDeadlineMs } from "./undo.ts";
 
 /**
  * Creates a container in a ready pod sandbox; its process waits to be started. The work outlives a caller that gives
@@ -67,7 +51,7 @@ export async function createContainer(
       imageId: image.id,
       imageRef: image.repoDigests[0] ?? image.id,
       logPath: logPathOf(config, sandbox.config),
-      resources: config.linux?.resources ?? host.emptyResources,
+      resources: config.linux?.resources ?? host.noResources,
       stopSignal: stopSignalNumber(config.stopSignal, image.config.stopSignal),
     } as const;
     const paths = containerPathsOf(host.layout, id);
@@ -130,14 +114,22 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
     prepareLog(container.logPath),
   ]);
 
-  const user = await lookUpUser(creation);
-  const spec = await buildSpec(creation, { mounts, devices, user }, host);
+  const { user, accounts } = await lookUpUser(creation);
+  const spec = await buildSpec(creation, { mounts, devices, user, accounts }, host);
   await mkdirInRoot(paths.rootfs, spec.process.cwd, { mode: 0o755 });
 
   undo.defer(() => runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle));
   const { logPath } = container;
   const { tty, stdin, stdinOnce } = config;
-  const processes = await runtime.create(call.signal, { id, bundle: paths.bundle, spec, logPath, tty, stdin, stdinOnce });
+  const processes = await runtime.create(call.signal, {
+    id,
+    bundle: paths.bundle,
+    spec,
+    logPath,
+    tty,
+    stdin,
+    stdinOnce,
+  });
 
   const supplementalGroups = user.additionalGids;
   const created = advanceContainer(container, {
@@ -152,90 +144,10 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   call.log.info({ containerId: id, podSandboxId: container.sandboxId }, "container created");
 }
 
-async function lookUpUser({ container, image, paths }: Creation): Promise<ResolvedUser> {
-  const [passwd, group] = await Promise.all([
-    readFileInRoot(paths.rootfs, "/etc/passwd", { maxBytes: maxPasswdBytes }),
-    readFileInRoot(paths.rootfs, "/etc/group", { maxBytes: maxPasswdBytes }),
-  ]);
-  return resolveUser({ passwd, group }, container.config.linux?.securityContext ?? null, image.config.user);
-}
-
-interface Sources {
-  readonly mounts: Awaited<ReturnType<typeof resolveMounts>>;
-  readonly devices: Awaited<ReturnType<typeof resolveDevices>>;
-  readonly user: ResolvedUser;
-}
-
-async function buildSpec(creation: Creation, sources: Sources, host: Host): Promise<Spec> {
-  const { container, sandbox, image, paths } = creation;
-  const pod = sandboxPathsOf(host.layout, sandbox.id);
-  const sharesHostIpc = namespaceOptionsOf(sandbox.config).ipc === "NODE";
-  const isHostNetwork = usesHostNetwork(sandbox.config);
-  return buildContainerSpec({
-    id: container.id,
-    config: container.config,
-    sandbox: sandbox.config,
-    image: imageDefaultsOf(image),
-    rootfsPath: paths.rootfs,
-    ...sources,
-    mountTable: await readMountTable(),
-    podFiles: {
-      resolvConf: pod.resolvConf,
-      hostname: pod.hostname,
-      hosts: pod.hosts,
-      shm: sharesHostIpc ? "/dev/shm" : pod.shm,
-    },
-    namespaces: {
-      ...(isHostNetwork ? {} : { network: pod.netns, uts: pod.utsns }),
-      ...(sharesHostIpc ? {} : { ipc: pod.ipcns }),
-      pid: pidNamespaceOf(container.config, sandbox, host),
-    },
-    cgroup: {
-      path: cgroupsPathOf(host, sandbox.config.linux?.cgroupParent ?? "", container.id),
-      layout: host.facts.cgroupLayout,
-    },
-    host: host.facts,
-    hostname: hostnameOf(sandbox),
-  });
-}
-
-function pidNamespaceOf(
-  config: cri.ContainerConfig,
-  sandbox: SandboxIn<"ready">,
-  host: Host,
-): { kind: "new" } | { kind: "host" } | { kind: "path"; path: string } {
-  const options = config.linux?.securityContext?.namespaceOptions;
-  const mode = options?.pid ?? "POD";
-  switch (mode) {
-    case "CONTAINER":
-      return { kind: "new" };
-    case "NODE":
-      return { kind: "host" };
-    case "TARGET":
-      return { kind: "path", path: `/proc/${targetPid(options?.targetId ?? "", sandbox, host)}/ns/pid` };
-    case "POD":
-      if (sandbox.pause) return { kind: "path", path: `/proc/${sandbox.pause.pid}/ns/pid` };
-      throw new CriError(Code.InvalidArgument, `pod sandbox "${sandbox.id}" has no pod-wide PID namespace to share`);
-  }
-}
-
-function targetPid(targetId: string, sandbox: SandboxIn<"ready">, host: Host): number {
-  const target = host.containers.require(targetId);
-  if (target.sandboxId !== sandbox.id) {
-    throw new CriError(Code.InvalidArgument, `target container "${targetId}" is not in pod sandbox "${sandbox.id}"`);
-  }
-  if (target.state === "running") return target.init.pid;
-  throw new CriError(Code.FailedPrecondition, `target container "${targetId}" is not running`);
-}
-
 /** kubelet owns the log directory; a link put in the log file's place would make the monitor write where it points. */
 async function prepareLog(logPath: string): Promise<void> {
   if (logPath === "") return;
   await mkdir(dirname(logPath), { recursive: true, mode: 0o755 });
   const found = await lstat(logPath).catch(() => undefined);
   if (found && !found.isFile()) await rm(logPath);
-}
-
-function imageDefaultsOf(image: StoredImage): ImageDefaults {
-  return image.config;
 }

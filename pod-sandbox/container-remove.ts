@@ -4,7 +4,7 @@ import { isLive } from "./container.ts";
 import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
-import { teardownDeadlineMs } from "./sandbox-stop.ts";
+import { teardownDeadlineMs } from "./undo.ts";
 
 /** Removes a container, killing it if it lives. Idempotent; an unknown id succeeds. The log file stays: kubelet owns it. */
 export async function removeContainer(

@@ -53,7 +53,13 @@ function toRunning(current: Container, startedAtNs: bigint): Container {
 }
 
 async function failStart(container: ContainerIn<"created">, message: string, host: Host): Promise<void> {
-  const ending = { startedAtNs: 0n, finishedAtNs: nowNs(), exitCode: startErrorExitCode, reason: "StartError", message };
+  const ending = {
+    startedAtNs: 0n,
+    finishedAtNs: nowNs(),
+    exitCode: startErrorExitCode,
+    reason: "StartError",
+    message,
+  };
   await host.containers.update(container.id, (current) => (isLive(current) ? endContainer(current, ending) : current));
   await runtimeOf(host, container.runtime).kill(container.id, container.init, sigkill, { all: true });
 }

@@ -1,6 +1,6 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
-import { readCgroupPaths, readContainerStats } from "../oci/index.ts";
-import type { CgroupPaths, ContainerUsage } from "../oci/index.ts";
+import { readContainerStats } from "../oci/index.ts";
+import type { CgroupPaths, ContainerUsage, Runtime } from "../oci/index.ts";
 import { selectContainers } from "./container-list.ts";
 import { requireContainer } from "./container-status.ts";
 import { isLive } from "./container.ts";
@@ -28,11 +28,17 @@ interface Known {
 /** Rates over a shorter time are noise. */
 const shortestIntervalNs = 100_000_000n;
 
-export function createStatsReader(): StatsReader {
+export function createStatsReader(runtimes: ReadonlyMap<string, Runtime>): StatsReader {
   const known = new Map<string, Known>();
+  async function firstLook(container: LiveContainer): Promise<Known | undefined> {
+    const cgroups = await runtimes.get(container.runtime)?.cgroupPaths(container.id);
+    return cgroups && { cgroups };
+  }
   return {
     async read(container) {
-      const { cgroups, last } = known.get(container.id) ?? { cgroups: await readCgroupPaths(container.init.pid) };
+      const found = known.get(container.id) ?? (await firstLook(container));
+      if (!found) return undefined;
+      const { cgroups, last } = found;
       const usage = await readContainerStats(cgroups);
       if (!usage) return undefined;
       const timestampNs = BigInt(Date.now()) * 1_000_000n;

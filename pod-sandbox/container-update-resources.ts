@@ -29,7 +29,7 @@ export async function updateContainerResources(
     await runtimeOf(host, container.runtime).update(
       AbortSignal.timeout(updateDeadlineMs),
       id,
-      toOciResources(resources, host.facts.cgroupLayout),
+      toOciResources(resources, host.facts.cgroupLayout, host.facts),
     );
     await host.containers.update(id, (current) => ({ ...current, resources }));
   });

@@ -58,10 +58,10 @@ const successors = {
 } as const satisfies Record<Container["state"], readonly Container["state"][]>;
 
 /** Moves a container along a legal edge; an edge outside the table does not compile. */
-export function advanceContainer<From extends Container["state"]>(
-  _from: ContainerIn<From>,
-  to: ContainerIn<(typeof successors)[From][number]>,
-): typeof to {
+export function advanceContainer<
+  From extends Container["state"],
+  To extends ContainerIn<(typeof successors)[From][number]>,
+>(_from: ContainerIn<From>, to: To): To {
   return to;
 }
 

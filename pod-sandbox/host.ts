@@ -1,8 +1,9 @@
 import type { Cni } from "../cni/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
-import type { Logger } from "../cri-api/index.ts";
+import type { cri, Logger } from "../cri-api/index.ts";
 import type { ImageService } from "../image-service/index.ts";
 import type { HostFacts, Runtime } from "../oci/index.ts";
+import type { StatsReader } from "./container-stats.ts";
 import type { Container } from "./container.ts";
 import type { Creations } from "./creations.ts";
 import type { ExitWatch } from "./exit-watch.ts";
@@ -35,6 +36,9 @@ export interface Host {
   readonly stops: StopLoops;
   /** One stop, start or remove of one object at a time. */
   readonly operations: KeyedLock;
+  readonly stats: StatsReader;
+  /** What a container that asks for no limits has. */
+  readonly noResources: cri.LinuxContainerResources;
   readonly runtimes: ReadonlyMap<string, Runtime>;
   readonly network: Network;
   readonly images: Images;

@@ -9,9 +9,9 @@ import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import type { Layout, SandboxPaths } from "./layout.ts";
 import { usesHostNetwork } from "./network.ts";
-import { teardownDeadlineMs } from "./sandbox-stop.ts";
 import { namespaceOptionsOf } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
+import { teardownDeadlineMs } from "./undo.ts";
 
 /** Lays out the root filesystem that all pause processes share, read-only: one static binary. */
 export async function installPauseRootfs(layout: Layout): Promise<void> {

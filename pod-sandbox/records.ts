@@ -12,7 +12,11 @@ import type { Sandbox } from "./sandbox.ts";
 const schemaVersion = 1;
 
 const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
-const ns = v.pipe(v.string(), v.regex(/^\d{1,19}$/), v.transform(BigInt));
+const ns = v.pipe(
+  v.string(),
+  v.regex(/^\d{1,19}$/),
+  v.transform((digits) => BigInt(digits)),
+);
 const int = v.pipe(v.number(), v.safeInteger());
 const process = v.object({ pid: v.pipe(int, v.minValue(1)), startTime: v.pipe(v.string(), v.regex(/^\d+$/)) });
 
@@ -93,7 +97,7 @@ export function containerFormat(codecs: JsonCodecs): RecordFormat<Container> {
         ...record,
         config: codecs.ContainerConfig.fromJson(config),
         resources: codecs.LinuxContainerResources.fromJson(resources),
-      } as Container; // every field checked above
+      };
     },
   };
 }

@@ -9,17 +9,22 @@ import type { Host } from "./host.ts";
 import { exists, sandboxPathsOf } from "./layout.ts";
 import { usesHostNetwork } from "./network.ts";
 import { removeSandboxFiles } from "./sandbox-files.ts";
-import { releaseSandbox, teardownDeadlineMs } from "./sandbox-stop.ts";
+import { releaseSandbox } from "./sandbox-stop.ts";
 import { advanceSandbox, sandboxBase } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
+import { teardownDeadlineMs } from "./undo.ts";
 
 /**
  * Makes the records true again after the daemon was away: what still runs is watched again, what ended meanwhile gets
  * its exit, half-made things are undone, and pods whose namespaces are gone (a reboot) are not ready.
  */
 export async function recover(host: Host): Promise<void> {
-  await Promise.all(host.containers.all().map((container) => guarded(host, container.id, () => recoverContainer(container, host))));
-  await Promise.all(host.sandboxes.all().map((sandbox) => guarded(host, sandbox.id, () => recoverSandbox(sandbox, host))));
+  await Promise.all(
+    host.containers.all().map((container) => guarded(host, container.id, () => recoverContainer(container, host))),
+  );
+  await Promise.all(
+    host.sandboxes.all().map((sandbox) => guarded(host, sandbox.id, () => recoverSandbox(sandbox, host))),
+  );
   await removeOrphans(host);
   const counts = { podSandboxes: host.sandboxes.all().length, containers: host.containers.all().length };
   if (counts.podSandboxes + counts.containers > 0) host.log.info(counts, "took up the objects of the daemon before");
@@ -64,9 +69,7 @@ async function recoverSandbox(sandbox: Sandbox, host: Host): Promise<void> {
   if (sandbox.state === "creating") return await undoCreation(sandbox, host);
   if (sandbox.state !== "ready") return;
   if (await isWhole(sandbox, host)) return host.exits.watchPause(sandbox);
-  await host.sandboxes.save(
-    advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: sandbox.ips }),
-  );
+  await host.sandboxes.save(advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: sandbox.ips }));
   host.log.warn({ podSandboxId: sandbox.id }, "pod sandbox lost its namespaces or pause process; it is not ready");
 }
 

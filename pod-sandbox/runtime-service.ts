@@ -100,7 +100,8 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
     creations: createCreations(createDeadlineMs),
     stops: createStopLoops({ ...parts, containers, exits }),
     operations: createKeyedLock(),
-    stats: createStatsReader(),
+    stats: createStatsReader(parts.runtimes),
+    noResources: codecs.LinuxContainerResources.fromJson({}),
   };
   await recover(host);
   const service = Object.fromEntries(

@@ -4,7 +4,11 @@ import type { Host } from "./host.ts";
 import { toInfoJson } from "./sandbox-status.ts";
 
 /** kubelet refuses an empty field; it reads `runtimeApiVersion` as the CRI version. */
-export async function version(_call: Call, _request: cri.VersionRequest, host: Host): Promise<Init<cri.VersionResponse>> {
+export async function version(
+  _call: Call,
+  _request: cri.VersionRequest,
+  host: Host,
+): Promise<Init<cri.VersionResponse>> {
   return {
     version: "0.1.0",
     runtimeName: "berth",

@@ -5,10 +5,9 @@ import { resolvConfText } from "../oci/index.ts";
 import { exists } from "./layout.ts";
 import type { SandboxPaths } from "./layout.ts";
 import { usesHostNetwork } from "./network.ts";
-import { hostnameOf } from "./sandbox-run.ts";
-import { namespaceOptionsOf } from "./sandbox.ts";
+import { hostnameOf, namespaceOptionsOf } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
-import { teardownDeadlineMs } from "./sandbox-stop.ts";
+import { teardownDeadlineMs } from "./undo.ts";
 
 const shmSizeBytes = 64 * 1024 * 1024;
 

@@ -3,8 +3,8 @@ import { removeContainerRecord } from "./container-remove.ts";
 import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import { removeSandboxFiles } from "./sandbox-files.ts";
-import { settleTogether } from "./sandbox-run.ts";
 import { takeDown } from "./sandbox-stop.ts";
+import { settleTogether } from "./undo.ts";
 
 /** Stops a pod sandbox if need be and drops it with all its containers. Idempotent; an unknown id succeeds. */
 export async function removePodSandbox(

@@ -2,7 +2,6 @@ import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
-import { pinNamespaces, unpinNamespace } from "../native/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
 import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
@@ -11,10 +10,11 @@ import type { SandboxPaths } from "./layout.ts";
 import { attachmentOf, usesHostNetwork } from "./network.ts";
 import { removePauseProcess, startPauseProcess } from "./pause.ts";
 import { removeSandboxFiles, writeSandboxFiles } from "./sandbox-files.ts";
-import { teardownDeadlineMs } from "./sandbox-stop.ts";
+import { pinSandboxNamespaces, unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
 import { advanceSandbox, namespaceOptionsOf, sandboxBase, sandboxName } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
 import { validateSandboxConfig } from "./sandbox-validate.ts";
+import { settleTogether, teardownDeadlineMs } from "./undo.ts";
 
 /**
  * Creates and starts a pod sandbox; it is READY when this returns. The work outlives a caller that gives up, and a
@@ -66,10 +66,7 @@ async function createSandbox(call: Call, sandbox: SandboxIn<"creating">, host: H
   } catch (thrown) {
     const isUndone = !(thrown instanceof SuppressedError); // every undo step ran; did one fail?
     if (isUndone) await host.sandboxes.remove(sandbox.id);
-    else
-      await host.sandboxes.save(
-        advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] }),
-      );
+    else await host.sandboxes.save(advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] }));
     throw thrown;
   }
 }
@@ -81,14 +78,15 @@ async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): 
   undo.defer(() => removeSandboxFiles(paths));
   await mkdir(paths.namespaces, { recursive: true, mode: 0o700 });
 
-  undo.defer(() => unpinNamespaces(paths));
+  undo.defer(() => unpinSandboxNamespaces(paths));
   await pinSandboxNamespaces(sandbox, paths);
 
   undo.defer(() => detachNetwork(sandbox, paths, host)); // before ADD: a failed ADD still needs its DEL
   undo.defer(() => removePauseProcess(sandbox, host));
-  const [ips, pause] = await settleTogether([
+  const [ips, , pause] = await settleTogether([
     attachNetwork(call, sandbox, paths, host),
-    writeSandboxFiles(sandbox, paths).then(() => startPause(call, sandbox, paths, host)),
+    writeSandboxFiles(sandbox, paths),
+    startPause(call, sandbox, paths, host),
   ]);
 
   const ready = { ...sandboxBase(sandbox), state: "ready", ips, ...(pause ? { pause } : {}) } as const;
@@ -96,26 +94,6 @@ async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): 
   undo.move(); // the pod is up; nothing to unwind
   host.exits.watchPause(ready);
   call.log.info({ podSandboxId: sandbox.id, ips }, "pod sandbox ready");
-}
-
-async function pinSandboxNamespaces(sandbox: SandboxIn<"creating">, paths: SandboxPaths): Promise<void> {
-  const modes = namespaceOptionsOf(sandbox.config);
-  const isHostNetwork = modes.network === "NODE";
-  await pinNamespaces({
-    directory: paths.namespaces,
-    kinds: [...(isHostNetwork ? [] : (["net", "uts"] as const)), ...(modes.ipc === "NODE" ? [] : (["ipc"] as const))],
-    ...(isHostNetwork ? {} : { hostname: hostnameOf(sandbox) }),
-    sysctls: sandbox.config.linux?.sysctls ?? {},
-  });
-}
-
-/** The pod's host name: the one asked for, else the short id. */
-export function hostnameOf(sandbox: { readonly id: string; readonly config: cri.PodSandboxConfig }): string {
-  return sandbox.config.hostname || sandbox.id.slice(0, 12);
-}
-
-export async function unpinNamespaces(paths: SandboxPaths): Promise<void> {
-  await settleTogether([paths.netns, paths.ipcns, paths.utsns].map((path) => unpinNamespace(path)));
 }
 
 async function attachNetwork(
@@ -143,12 +121,4 @@ async function startPause(
 ): Promise<ProcessIdentity | undefined> {
   if (namespaceOptionsOf(sandbox.config).pid !== "POD") return undefined;
   return await startPauseProcess(call, sandbox, paths, host);
-}
-
-/** Waits for all, even when one fails, so that undoing starts only when nothing is at work any more. */
-export async function settleTogether<const T extends readonly Promise<unknown>[]>(
-  work: T,
-): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
-  await Promise.allSettled(work);
-  return await Promise.all(work);
 }

@@ -6,12 +6,10 @@ import { exists } from "./layout.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import { attachmentOf, usesHostNetwork } from "./network.ts";
 import { removePauseProcess } from "./pause.ts";
-import { settleTogether, unpinNamespaces } from "./sandbox-run.ts";
+import { unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
 import { advanceSandbox, sandboxBase, sandboxIps } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
-
-/** Longest time one step of taking a pod down may take; the next StopPodSandbox tries again. */
-export const teardownDeadlineMs = 60_000;
+import { settleTogether, teardownDeadlineMs } from "./undo.ts";
 
 /**
  * Kills what runs in the pod and releases its network, namespaces and mounts. Idempotent; an unknown id succeeds.
@@ -34,7 +32,9 @@ export async function takeDown(id: string, host: Host): Promise<void> {
   await host.creations.abandon(id, `pod sandbox "${id}" is being stopped`);
 
   const live = host.containers.all().filter((container) => container.sandboxId === id && isLive(container));
-  await settleTogether(live.map((container) => host.stops.stop(container.id, 0, AbortSignal.timeout(teardownDeadlineMs))));
+  await settleTogether(
+    live.map((container) => host.stops.stop(container.id, 0, AbortSignal.timeout(teardownDeadlineMs))),
+  );
   await releaseSandbox(sandbox, host);
   await host.sandboxes.update(id, (current) =>
     current.state === "not-ready" ? advanceSandbox(current, { ...current, state: "stopped" }) : current,
@@ -47,7 +47,7 @@ export async function releaseSandbox(sandbox: Sandbox, host: Host): Promise<void
   const paths = sandboxPathsOf(host.layout, sandbox.id);
   await settleTogether([removePauseProcess(sandbox, host), detach(sandbox, host)]);
   await settleTogether([
-    unpinNamespaces(paths),
+    unpinSandboxNamespaces(paths),
     unmount(paths.shm, { signal: AbortSignal.timeout(teardownDeadlineMs) }),
   ]);
 }

@@ -1,7 +1,7 @@
 import { isAbsolute } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { cri } from "../cri-api/index.ts";
-import { assertNoControlCharacters, validateSysctls } from "../oci/index.ts";
+import { assertHostname, assertNoControlCharacters, resolvConfText, validateSysctls } from "../oci/index.ts";
 import { validateCgroupParent } from "./host.ts";
 import type { Host } from "./host.ts";
 import { usesHostNetwork, validatePortMappings } from "./network.ts";
@@ -18,7 +18,7 @@ export function validateSandboxConfig(host: Host, config: cri.PodSandboxConfig |
   requireText("metadata.name", metadata.name);
   requireText("metadata.namespace", metadata.namespace);
   requireText("metadata.uid", metadata.uid);
-  validateHostname(config.hostname);
+  if (config.hostname !== "") assertHostname(config.hostname);
   if (config.logDirectory !== "" && !isAbsolute(config.logDirectory)) {
     throw new CriError(Code.InvalidArgument, `log_directory "${config.logDirectory}" is not absolute`);
   }
@@ -26,6 +26,7 @@ export function validateSandboxConfig(host: Host, config: cri.PodSandboxConfig |
   validateNamespaces(config);
   validateCgroupParent(host, config.linux?.cgroupParent ?? "");
   const modes = namespaceOptionsOf(config);
+  if (config.dnsConfig) resolvConfText(config.dnsConfig);
   validateSysctls(config.linux?.sysctls ?? {}, {
     hasNetworkNamespace: !usesHostNetwork(config),
     hasIpcNamespace: modes.ipc !== "NODE",
@@ -39,12 +40,6 @@ function requireText(field: string, value: string): void {
   if (value.includes("/") || value.length > 253) {
     throw new CriError(Code.InvalidArgument, `pod sandbox ${field} "${value}" is malformed`);
   }
-}
-
-/** @see RFC 1123 section 2.1; the kernel takes 64 bytes at most. */
-function validateHostname(hostname: string): void {
-  if (hostname === "" || (/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(hostname) && hostname.length <= 64)) return;
-  throw new CriError(Code.InvalidArgument, `hostname "${hostname}" is malformed`);
 }
 
 function validateNamespaces(config: cri.PodSandboxConfig): void {

@@ -37,10 +37,10 @@ const successors = {
 } as const satisfies Record<Sandbox["state"], readonly Sandbox["state"][]>;
 
 /** Moves a sandbox along a legal edge; an edge outside the table does not compile. */
-export function advanceSandbox<From extends Sandbox["state"]>(
+export function advanceSandbox<From extends Sandbox["state"], To extends SandboxIn<(typeof successors)[From][number]>>(
   _from: SandboxIn<From>,
-  to: SandboxIn<(typeof successors)[From][number]>,
-): typeof to {
+  to: To,
+): To {
   return to;
 }
 
@@ -77,4 +77,9 @@ export function isPrivilegedSandbox(config: cri.PodSandboxConfig): boolean {
   const modes = namespaceOptionsOf(config);
   const privileged = config.linux?.securityContext?.privileged ?? false;
   return privileged || Object.values(modes).includes("NODE");
+}
+
+/** The pod's host name: the one asked for, else the short id. */
+export function hostnameOf(sandbox: { readonly id: string; readonly config: cri.PodSandboxConfig }): string {
+  return sandbox.config.hostname || sandbox.id.slice(0, 12);
 }

@@ -1,0 +1,108 @@
+import { readdir, stat } from "node:fs/promises";
+import { join, posix } from "node:path";
+import { Code, CriError } from "../cri-api/index.ts";
+import type { cri } from "../cri-api/index.ts";
+import { resolveMountSources } from "../native/index.ts";
+import type { SourceInfo } from "../native/index.ts";
+import type { ResolvedDevice, ResolvedMount } from "../oci/index.ts";
+
+/**
+ * Follows the host paths of a container's mounts; a missing one becomes a directory, as both peers do.
+ *
+ * @throws {CriError} `InvalidArgument` naming the path that cannot be had.
+ */
+export async function resolveMounts(
+  signal: AbortSignal,
+  mounts: readonly cri.Mount[],
+): Promise<readonly ResolvedMount[]> {
+  for (const { hostPath } of mounts) requireAbsolute("mount host_path", hostPath);
+  const sources = await resolveMountSources(
+    mounts.map(({ hostPath }) => ({ path: hostPath, create: true })),
+    { signal },
+  );
+  return mounts.map((mount, index) => ({ mount, sourcePath: found(mount.hostPath, sources[index]).path }));
+}
+
+/**
+ * Looks up the devices a container asks for; a directory stands for every device below it.
+ *
+ * @throws {CriError} `InvalidArgument` for a path that is not there or no device.
+ */
+export async function resolveDevices(
+  signal: AbortSignal,
+  devices: readonly cri.Device[],
+): Promise<readonly ResolvedDevice[]> {
+  const sources = await resolveMountSources(
+    devices.map(({ hostPath }) => ({ path: hostPath, create: false })),
+    { signal },
+  );
+  const resolved = await Promise.all(
+    devices.map(async (device, index) => {
+      const { path, kind } = found(device.hostPath, sources[index]);
+      const nodes = kind === "directory" ? await readDevicesBelow(path) : await readDevice(path);
+      if (nodes.length > 0 || kind === "directory") return nodes.map((node) => place(device, path, node));
+      throw new CriError(Code.InvalidArgument, `"${device.hostPath}" is not a device`);
+    }),
+  );
+  return resolved.flat();
+}
+
+/** A device node found on the host. */
+interface DeviceNode extends Omit<ResolvedDevice, "containerPath" | "permissions"> {
+  readonly path: string;
+}
+
+/** A directory of devices keeps its shape in the container. */
+function place(device: cri.Device, root: string, { path, ...node }: DeviceNode): ResolvedDevice {
+  const containerPath = posix.join(device.containerPath || device.hostPath, path.slice(root.length));
+  return { ...node, containerPath, permissions: device.permissions };
+}
+
+/** Pseudo terminals, shared memory and the console are each container's own, also a privileged one's. */
+const ownDevices = ["/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/tty"];
+
+/** Every device node of the host that is not each container's own, for a privileged container. */
+export async function readHostDevices(): Promise<readonly ResolvedDevice[]> {
+  const nodes = await readDevicesBelow("/dev");
+  return nodes
+    .filter(({ path }) => !ownDevices.some((own) => path === own || path.startsWith(`${own}/`)))
+    .map(({ path, ...node }) => ({ ...node, containerPath: path, permissions: "rwm" }));
+}
+
+async function readDevicesBelow(directory: string): Promise<readonly DeviceNode[]> {
+  const entries = await readdir(directory, { withFileTypes: true });
+  const below = await Promise.all(
+    entries.map(async (entry) => {
+      const path = join(directory, entry.name);
+      if (entry.isDirectory()) return await readDevicesBelow(path);
+      return entry.isCharacterDevice() || entry.isBlockDevice() ? await readDevice(path) : [];
+    }),
+  );
+  return below.flat();
+}
+
+/** One node, or none where the path is no device. */
+async function readDevice(path: string): Promise<readonly DeviceNode[]> {
+  const status = await stat(path);
+  if (!status.isCharacterDevice() && !status.isBlockDevice()) return [];
+  const { mode: fileMode, uid, gid, rdev } = status;
+  const type = status.isCharacterDevice() ? "c" : "b";
+  return [{ path, type, ...deviceNumbers(BigInt(rdev)), fileMode, uid, gid }];
+}
+
+/** As glibc's gnu_dev_major and gnu_dev_minor take a dev_t apart. */
+export function deviceNumbers(device: bigint): { readonly major: number; readonly minor: number } {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
+  const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
+  return { major: Number(major), minor: Number(minor) };
+}
+
+function requireAbsolute(field: string, path: string): void {
+  if (posix.isAbsolute(path) && !path.includes("\0")) return;
+  throw new CriError(Code.InvalidArgument, `${field} "${path}" is not absolute`);
+}
+
+function found(path: string, source: SourceInfo | undefined): Exclude<SourceInfo, { error: string }> {
+  if (source && !("error" in source)) return source;
+  throw new CriError(Code.InvalidArgument, `host path "${path}": ${source?.error ?? "no answer"}`);
+}
