@@ -49,6 +49,6 @@ export interface ProcessStreams extends AsyncDisposable {
 export interface StreamingBackend {
   exec(call: Call, request: ExecStreamRequest): Promise<ProcessStreams>;
   attach(call: Call, request: AttachStreamRequest): Promise<ProcessStreams>;
-  /** A connection to the port inside the pod; destroying it resets the connection, ending it half-closes. */
+  /** A connection to the port inside the pod, half-open where that can be: `end()` half-closes it, `destroy()` resets. */
   portForward(call: Call, request: PortForwardStreamRequest): Promise<Duplex>;
 }

@@ -68,7 +68,7 @@ export async function openSpdyChannels(
   return toChannels(connection, streams, wanted.protocol.hasJsonStatus);
 }
 
-const probeIntervalMs = 15_000;
+const probeIntervalMs = 5000;
 
 /** Ends the session with the connection, and finds out if the peer vanishes while it is not read. */
 export function watchPeer(session: StreamSession, connection: SpdyConnection): void {

@@ -25,7 +25,8 @@ export async function runRemoteCommand(
 ): Promise<void> {
   const { log, signal } = session.call;
   const status = await serveCommand(session, channels, policy, start).catch((thrown: unknown) => {
-    log.info({ err: thrown }, "streaming command failed");
+    if (signal.aborted) log.info({ reason: signal.reason }, "streaming client left or was dropped");
+    else log.info({ err: thrown }, "streaming command failed");
     return statusOfFailure(thrown);
   });
   if (signal.aborted) return;

@@ -34,8 +34,8 @@ export const silentLog: Logger = {
  * The flush may be the full one of Go and Chrome, or the partial one of old clients.
  */
 export function createZlibHeaders(flush: number = constants.Z_SYNC_FLUSH): {
-  compress(headers: ReadonlyMap<string, string>): Promise<Buffer>;
-  inflate(block: Buffer): Promise<Buffer>;
+  readonly compress: (headers: ReadonlyMap<string, string>) => Promise<Buffer>;
+  readonly inflate: (block: Buffer) => Promise<Buffer>;
 } {
   const dictionary = headerDictionary();
   const deflate = createDeflate({ dictionary, level: 9, flush });

@@ -8,7 +8,7 @@ const maxHeldBytes = 1024 * 1024;
 /** Sent and not yet taken by the socket; beyond it writers wait. */
 const maxUnsentBytes = 256 * 1024;
 const writeHighWaterBytes = 32 * 1024;
-const probeIntervalMs = 15_000;
+const probeIntervalMs = 5000;
 const closeSignal = 255;
 const zeroDigit = 0x30;
 const normalClosure = 1000;

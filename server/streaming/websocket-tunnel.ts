@@ -7,14 +7,15 @@ const unsupportedData = 1003;
 
 /** The bytes of the binary messages of a WebSocket as one stream; message borders mean nothing. */
 export function createTunnel(socket: WebSocket): Duplex {
+  const send = (chunk: Buffer, callback: (error?: Error | null) => void): void => {
+    if (socket.readyState === socket.OPEN) socket.send(chunk, { binary: true }, callback);
+    else callback(); // the peer has said goodbye; an error would break off the answer to that
+  };
   const duplex = new Duplex({
     highWaterMark: highWaterBytes,
     read: () => socket.resume(),
-    write: (chunk: Buffer, _encoding, callback) => socket.send(chunk, { binary: true }, callback),
-    writev(entries, callback) {
-      const chunks = entries.map(({ chunk }: { chunk: Buffer }) => chunk);
-      socket.send(Buffer.concat(chunks), { binary: true }, callback);
-    },
+    write: (chunk: Buffer, _encoding, callback) => send(chunk, callback),
+    writev: (entries, callback) => send(Buffer.concat(entries.map(({ chunk }: { chunk: Buffer }) => chunk)), callback),
     final(callback) {
       socket.close(normalClosure);
       callback();
