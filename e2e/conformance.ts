@@ -56,10 +56,10 @@ async function expectNoLeaks(
   log: string,
 ): Promise<void> {
   const ids = new Set(log.match(/\b[0-9a-f]{64}\b/gu));
-  const left = await waitForNoLeaks(before, { workspace, ids });
   // Images stay, as on a node; the folder goes with the workspace.
-  const relevant = left.filter((line) => !line.startsWith(`files: ${workspace.directory}/`));
-  if (relevant.length > 0) throw new Error(`left behind:\n${relevant.join("\n")}`);
+  const isExpected = (line: string): boolean => line.startsWith(`files: ${workspace.directory}/`);
+  const left = await waitForNoLeaks(before, { workspace, ids }, { isExpected });
+  if (left.length > 0) throw new Error(`left behind:\n${left.join("\n")}`);
 }
 
 async function main(): Promise<void> {

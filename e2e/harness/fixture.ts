@@ -68,8 +68,7 @@ export class Fixture {
       for (const { id } of (await this.call("ListImages")).images)
         await this.call("RemoveImage", { image: { image: id } });
       if (this.#empty === undefined) return;
-      const left = await waitForNoLeaks(this.#empty, { workspace, ids: this.client.seenIds });
-      expect(left.filter((line) => !isOfNode(workspace, line))).toEqual([]);
+      await this.expectNothingNew(this.#empty);
     } finally {
       await this.daemon[Symbol.asyncDispose]();
       await removeNodeNetwork(workspace);
@@ -170,8 +169,10 @@ export class Fixture {
 
   /** Expects no trace on the machine that `before` did not have; waits a little for processes to end. */
   async expectNothingNew(before: Traces): Promise<void> {
-    const left = await waitForNoLeaks(before, { workspace: this.workspace, ids: this.client.seenIds });
-    expect(left.filter((line) => !isOfNode(this.workspace, line))).toEqual([]);
+    const { workspace } = this;
+    const scope = { workspace, ids: this.client.seenIds };
+    const isExpected = (line: string): boolean => isOfNode(workspace, line);
+    expect(await waitForNoLeaks(before, scope, { isExpected })).toEqual([]);
   }
 }
 

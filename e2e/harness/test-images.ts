@@ -29,7 +29,9 @@ export const testImages = {
 export const webPage = "<h1>Served from a pod by Berth</h1>\n";
 
 const baseConfig = { cmd: ["sh", "-c", "trap 'exit 0' TERM; sleep 2147483647 & wait"], env: environment };
-const webConfig = { cmd: ["httpd", "-f", "-v", "-p", "8080", "-h", "/www"], env: environment };
+// A first process without a handler ignores SIGTERM; the shell has one.
+const serveWeb = "httpd -f -v -p 8080 -h /www & trap 'kill $!; exit 0' TERM; wait";
+const webConfig = { cmd: ["sh", "-c", serveWeb], env: environment };
 const configuredConfig = {
   entrypoint: [
     "/bin/sh",

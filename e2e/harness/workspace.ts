@@ -36,6 +36,7 @@ export async function createWorkspace(): Promise<Workspace> {
       await rm(directory, { recursive: true, force: true });
     },
   };
-  for (const name of ["tmp", "logs", "cni/net.d", "cni/cache", "cni/ipam"]) await mkdir(at(name), { recursive: true });
+  for (const name of ["tmp", "logs", "cni/net.d", "cni/cache/results", "cni/ipam"])
+    await mkdir(at(name), { recursive: true });
   return workspace;
 }
