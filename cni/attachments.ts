@@ -24,13 +24,19 @@ const nsfsMagic = 0x6e_73_66_73;
 
 /** ADD with its undo; the caller holds the container's lock. */
 export async function attach(parts: AttachmentParts, call: Call, attachment: Attachment): Promise<CniResult> {
-  const network = await requireNetwork(parts.source);
+  const network = await requireNetwork(parts.source, call.signal);
   await clearLeftovers(parts, attachment, call.signal);
   const iface = toInterface(attachment);
+  warnOfUnmet(call.log, network, iface);
   const entry: CacheEntry & Interface = { ...iface, networkName: network.name, config: serializeNetwork(network) };
   parts.memory.begin(attachment);
   try {
     await parts.cache.write(entry); // from here on a DEL is owed, whoever runs it
+  } catch (thrown) {
+    parts.memory.end(attachment);
+    throw thrown;
+  }
+  try {
     const result = await addChain(parts.chain, network, iface, call.signal);
     await parts.cache.write({ ...entry, result: result.raw });
     return result;
@@ -91,12 +97,21 @@ export async function findResult(cache: ResultCache, attachment: AttachmentName)
   return readResult(result, typeof version === "string" && isSpecVersion(version) ? version : "1.0.0");
 }
 
-export async function requireNetwork(source: NetworkSource): Promise<Network> {
-  if (source.current() === undefined) await source.refresh(); // what is remembered may be ten seconds old
+export async function requireNetwork(source: NetworkSource, signal: AbortSignal): Promise<Network> {
+  if (source.current() === undefined) await source.refresh(signal); // what is remembered may be ten seconds old
   const network = source.current();
   if (network !== undefined) return network;
   const status = source.status();
   throw new CriError(Code.Unavailable, status.ready ? "cni plugin not initialized" : status.message);
+}
+
+/** Host ports that no plugin maps look like a network fault from outside. */
+function warnOfUnmet(log: Logger, network: Network, { containerId, capabilityArgs }: Interface): void {
+  const able = new Set(network.plugins.flatMap(({ capabilities }) => capabilities));
+  const unmet = ["portMappings", "bandwidth"].filter((name) => name in capabilityArgs && !able.has(name));
+  if (unmet.length > 0) {
+    log.warn({ podSandboxId: containerId, network: network.name, unmet }, "no cni plugin grants what the pod asks for");
+  }
 }
 
 /** A runtime must not ADD twice; an entry without result is an ADD whose end nobody saw. */

@@ -1,4 +1,4 @@
-import { mkdir, readFile, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Cni, createCni } from "./cni.ts";
@@ -98,6 +98,18 @@ describe("attachments", () => {
       CNI_ARGS:
         "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=pod-a;K8S_POD_UID=0a1b",
       CNI_PATH: `/nowhere:${node.pluginDir}`,
+    });
+  });
+
+  it("a wish that no plugin grants is told to the operator", async () => {
+    const cni = await open({ plugins: [{ type: "bridge" }] });
+    const mapping = { hostPort: 8080, containerPort: 80, protocol: "tcp", hostIP: "" } as const;
+    const log = createTestLog();
+    await cni.add({ ...createTestCall(), log }, createAttachment("pod-a", { portMappings: [mapping] }));
+    expect(log.lines).toContainEqual({
+      level: "warn",
+      fields: { podSandboxId: "pod-a", network: "net", unmet: ["portMappings"] },
+      text: "no cni plugin grants what the pod asks for",
     });
   });
 
@@ -232,6 +244,29 @@ describe("attachments", () => {
     await restarted.add(createTestCall(), createAttachment("pod-a"));
     expect(started()).toEqual([...undone, "ADD bridge", "ADD tuning", "ADD portmap"]);
     expect(plugins.runs[0]?.config).not.toHaveProperty("prevResult");
+  });
+
+  it("ADD that cannot be recorded starts no plugin and tells no folder's name", async () => {
+    const cni = await open();
+    await writeFile(node.cacheDir, "");
+    await expect(cni.add(createTestCall(), createAttachment("pod-a"))).rejects.toMatchObject({
+      code: 13,
+      message: 'network attachment of pod sandbox "pod-a" cannot be recorded (ENOTDIR)',
+    });
+    expect(plugins.runs).toEqual([]);
+  });
+
+  it("ADD whose result cannot be recorded is undone", async () => {
+    const cni = await open();
+    plugins.behave("portmap", "ADD", async ({ config }) => {
+      await rm(node.cacheDir, { recursive: true });
+      await writeFile(node.cacheDir, "");
+      return { stdout: config["prevResult"] };
+    });
+    await expect(cni.add(createTestCall(), createAttachment("pod-a"))).rejects.toMatchObject({
+      suppressed: { code: 13, message: expect.stringContaining("cannot be recorded (ENOTDIR)") as unknown },
+    });
+    expect(plugins.leases()).toEqual([]);
   });
 
   it("ADD without a usable network is unavailable, and says why", async () => {

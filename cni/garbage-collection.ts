@@ -23,7 +23,7 @@ export async function collectGarbage(
   named: readonly AttachmentName[],
   signal: AbortSignal,
 ): Promise<void> {
-  const network = await requireNetwork(parts.source);
+  const network = await requireNetwork(parts.source, signal);
   if (network.disableGC) return;
   const valid = (): ReadonlyMap<string, AttachmentName> =>
     new Map([...named, ...parts.memory.alive()].map((attachment) => [keyOf(attachment), attachment]));

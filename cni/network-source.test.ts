@@ -97,7 +97,7 @@ describe("the node's network", () => {
     await writeFile(join(node.pluginDir, "late"), "", { mode: 0o644 });
     await becomes(source, /cni plugin "late" is not an executable file in/);
     await chmod(join(node.pluginDir, "late"), 0o755);
-    await source.refresh();
+    await source.refresh(AbortSignal.timeout(5000));
     expect(message(source)).toBe("ready: a");
   });
 
@@ -157,10 +157,10 @@ describe("the node's network", () => {
     await node.install("bridge");
     await node.configure("10-a.conflist", list("a", "bridge", "bridge"));
     const source = await open();
-    await source.refresh();
+    await source.refresh(AbortSignal.timeout(5000));
     expect(plugins.versionRuns).toHaveLength(1);
     await writeFile(join(node.pluginDir, "bridge"), "another", { mode: 0o755 });
-    await source.refresh();
+    await source.refresh(AbortSignal.timeout(5000));
     expect(plugins.versionRuns).toHaveLength(2);
   });
 
@@ -234,12 +234,27 @@ describe("the node's network", () => {
     await becomes(source, "ready: a");
   });
 
+  it("does not keep the daemon from starting while a plugin hangs, and says so", async () => {
+    await node.install("bridge");
+    await node.configure("10-a.conflist", list("a", "bridge"));
+    const answered = Promise.withResolvers<void>();
+    plugins.behave("bridge", "VERSION", async () => {
+      await answered.promise;
+      return { stdout: { supportedVersions: ["1.0.0"] } };
+    });
+    const source = await open();
+    expect(message(source)).toBe("cni plugin not initialized: its plugins have not answered yet");
+    await expect(source.refresh(AbortSignal.abort(new Error("gone")))).rejects.toThrow("gone");
+    answered.resolve();
+    await becomes(source, "ready: a");
+  });
+
   it("logs a change of state once", async () => {
     await node.install("bridge");
     await node.configure("10-a.conflist", list("a", "bridge"));
     const source = await open();
-    await source.refresh();
-    await source.refresh();
+    await source.refresh(AbortSignal.timeout(5000));
+    await source.refresh(AbortSignal.timeout(5000));
     expect(log.lines.filter(({ level }) => level !== "debug")).toEqual([
       {
         level: "info",

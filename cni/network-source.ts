@@ -21,8 +21,8 @@ export interface NetworkSource extends AsyncDisposable {
   current(): Network | undefined;
   /** The network that is chosen, ready or not: a plugin that cannot serve ADD may well serve DEL. */
   chosen(): Network | undefined;
-  /** Resolves after a look at the files that began after this call. */
-  refresh(): Promise<void>;
+  /** Resolves after a look at the files that began after this call; rejects with the signal's reason. */
+  refresh(signal: AbortSignal): Promise<void>;
   /** Any network of the directory, newest version first, for a teardown that has no cached configuration. */
   findByName(name: string): Network | undefined;
 }
@@ -53,10 +53,16 @@ const gatherChangesMs = 100;
 // For what no watch tells: symlinked files, network file systems, and plugins' own STATUS.
 const freshForMs = 10_000;
 const probeTimeoutMs = 10_000;
+// A plugin that hangs must not keep the daemon from starting.
+const firstLookMs = 1000;
 
 export async function createNetworkSource(parts: NetworkSourceParts): Promise<NetworkSource> {
   const closing = new AbortController();
-  let look: Look = { state: { kind: "not-ready", message: "" }, directory: { lists: [], skipped: [] }, takenAtMs: 0 };
+  let look: Look = {
+    state: { kind: "not-ready", message: "its plugins have not answered yet" },
+    directory: { lists: [], skipped: [] },
+    takenAtMs: 0,
+  };
   const refresher = createRefresher(async () => {
     if (closing.signal.aborted) return;
     const taken = await takeLook(parts, watch, look, closing.signal);
@@ -69,7 +75,7 @@ export async function createNetworkSource(parts: NetworkSourceParts): Promise<Ne
     log: parts.log,
     onChange: () => gathered.notice(),
   });
-  await refresher.refresh();
+  await within(AbortSignal.timeout(firstLookMs), refresher.refresh()).catch(() => undefined);
   return {
     status() {
       if (parts.now() - look.takenAtMs > freshForMs && !refresher.isRunning()) void refresher.refresh();
@@ -79,7 +85,7 @@ export async function createNetworkSource(parts: NetworkSourceParts): Promise<Ne
     },
     current: () => (look.state.kind === "ready" ? look.state.network : undefined),
     chosen: () => (look.state.kind === "ready" ? look.state.network : look.state.chosen),
-    refresh: () => refresher.refresh(),
+    refresh: (signal) => within(signal, refresher.refresh()),
     findByName(name) {
       const loaded = look.directory.lists.find(({ list }) => list.name === name);
       return loaded && newestForm(loaded);
@@ -91,6 +97,14 @@ export async function createNetworkSource(parts: NetworkSourceParts): Promise<Ne
       await watch[Symbol.asyncDispose]();
     },
   };
+}
+
+async function within(signal: AbortSignal, work: Promise<void>): Promise<void> {
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  await Promise.race([work, promise]).finally(() => signal.removeEventListener("abort", onAbort));
 }
 
 /** Copying a plugin makes hundreds of events; only the first of a burst starts the clock, so a burst cannot starve us. */

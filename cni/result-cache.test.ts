@@ -79,6 +79,14 @@ describe("the result cache", () => {
     },
   );
 
+  it("is not stopped by what is no file or too large", async () => {
+    await mkdir(join(results, "net-pod-a-eth0"), { recursive: true });
+    await put("net-pod-b-eth0", "x".repeat(4 * 1024 * 1024 + 1));
+    await cache.write({ ...entry, containerId: "pod-c" });
+    expect((await cache.list()).map(({ containerId }) => containerId)).toEqual(["pod-c"]);
+    expect(await cache.find("pod-b", "eth0")).toMatchObject([{ networkName: "net", containerId: "pod-b" }]);
+  });
+
   it("does not take a file for another container's whose name it ends like", async () => {
     await cache.write({ ...entry, containerId: "x-pod-a" });
     expect(await cache.find("pod-a", "eth0")).toEqual([]);

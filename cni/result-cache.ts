@@ -1,7 +1,9 @@
-import { mkdir, readdir, unlink } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { mkdir, readdir, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { readFileBounded, writeFileAtomically } from "../native/index.ts";
+import { Code, CriError } from "../cri-api/index.ts";
+import { readFileBounded } from "../native/index.ts";
 import type { CniArgs } from "./attachment.ts";
 import { type JsonObject, parseJsonObject } from "./json.ts";
 import { errnoOf } from "./plugin-run.ts";
@@ -57,8 +59,10 @@ export function createResultCache(cacheDir: string): ResultCache {
   const directory = join(cacheDir, "results");
   return {
     async write(entry) {
-      await mkdir(directory, { recursive: true, mode: 0o700 });
-      await writeFileAtomically(join(directory, nameOf(entry)), serialize(entry), { mode: 0o600 });
+      await explained(entry, "recorded", async () => {
+        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await replaceFile(directory, nameOf(entry), serialize(entry));
+      });
     },
     async find(containerId, ifName) {
       const suffix = `-${containerId}-${ifName}`;
@@ -77,12 +81,24 @@ export function createResultCache(cacheDir: string): ResultCache {
       const entries = await Promise.all(names.map((name) => readEntry(directory, name, undefined)));
       return entries.filter(isPresent);
     },
-    remove: (entry) => removeFile(join(directory, nameOf(entry))),
+    remove: (entry) => explained(entry, "forgotten", () => removeFile(join(directory, nameOf(entry)))),
     async sweep() {
       const names = (await listNames(directory)).filter((name) => /^\..+\.[0-9a-f]+\.tmp$/.test(name));
       await Promise.all(names.map((name) => removeFile(join(directory, name))));
     },
   };
+}
+
+/** The system's own words would name a folder that is no business of the caller's. */
+async function explained(entry: CacheEntry, done: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (thrown) {
+    const reason = errnoOf(thrown) ?? "unknown error";
+    const code = ["ENOSPC", "EDQUOT"].includes(reason) ? Code.ResourceExhausted : Code.Internal;
+    const what = `network attachment of pod sandbox ${JSON.stringify(entry.containerId)}`;
+    throw new CriError(code, `${what} cannot be ${done} (${reason})`, { cause: thrown });
+  }
 }
 
 function serialize(entry: CacheEntry): string {
@@ -108,7 +124,7 @@ async function readEntry(
   name: string,
   known: Pick<CacheEntry, "networkName" | "containerId" | "ifName" | "netnsPath"> | undefined,
 ): Promise<CacheEntry | undefined> {
-  const bytes = await readFileBounded(join(directory, name), maxEntryBytes);
+  const bytes = await readFileBounded(join(directory, name), maxEntryBytes).catch(() => Buffer.alloc(0));
   if (bytes === undefined) return undefined;
   const fields = tryParse(bytes);
   const parsed = v.safeParse(entrySchema, fields);
@@ -132,6 +148,21 @@ async function readEntry(
   return nameOf(entry) === name ? entry : undefined;
 }
 
+/**
+ * Whole or not at all for whoever reads, but not forced to the disk, which would cost RunPodSandbox 6 ms: a power cut
+ * ends the attachments too, and DEL then works with the present network, as after any loss of this cache.
+ */
+async function replaceFile(directory: string, name: string, text: string): Promise<void> {
+  const aside = join(directory, `.${name}.${randomBytes(6).toString("hex")}.tmp`);
+  try {
+    await writeFile(aside, text, { mode: 0o600, flag: "wx" });
+    await rename(aside, join(directory, name));
+  } catch (thrown) {
+    await removeFile(aside);
+    throw thrown;
+  }
+}
+
 async function removeFile(path: string): Promise<void> {
   await unlink(path).catch((thrown: unknown) => {
     if (errnoOf(thrown) !== "ENOENT") throw thrown;
@@ -150,8 +181,9 @@ async function listNames(directory: string): Promise<readonly string[]> {
   try {
     return (await readdir(directory)).sort();
   } catch (thrown) {
-    if (errnoOf(thrown) === "ENOENT") return [];
-    throw thrown;
+    const reason = errnoOf(thrown) ?? "unknown error";
+    if (reason === "ENOENT" || reason === "ENOTDIR") return [];
+    throw new CriError(Code.Internal, `cache of network attachments cannot be read (${reason})`, { cause: thrown });
   }
 }
 

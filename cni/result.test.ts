@@ -1,5 +1,7 @@
+import { isIP } from "node:net";
 import { describe, expect, it } from "vitest";
 import { readResult } from "./result.ts";
+import { specVersions } from "./spec-version.ts";
 
 const modern = {
   cniVersion: "1.0.0",
@@ -89,5 +91,34 @@ describe("a result", () => {
     ["a version that is no text", { cniVersion: 1 }, /^cniVersion: 1 is not a version/],
   ])("is refused with %s", (_, fields, message) => {
     expect(() => readResult({ cniVersion: "1.0.0", ...fields }, "1.0.0")).toThrow(message);
+  });
+
+  it("made of thousands of random parts is read or refused in words, in every version", () => {
+    const parts = [
+      "1.0.0",
+      "0.2.0",
+      null,
+      -1,
+      1e9,
+      [],
+      {},
+      "10.1.0.5/24",
+      "x",
+      [{ address: "10.1.0.5/24", interface: 9 }],
+      { ip: "fd00::1/64" },
+    ];
+    const keys = ["cniVersion", "ips", "interfaces", "routes", "dns", "ip4", "ip6", "__proto__"];
+    let seed = 11;
+    const pick = <T>(from: readonly T[]): T | undefined => from[(seed = (seed * 48_271) % 2_147_483_647) % from.length];
+    for (let round = 0; round < 3000; round += 1) {
+      const fields = Object.fromEntries([1, 2, 3].map(() => [pick(keys), pick(parts)]));
+      try {
+        const { ips, raw } = readResult(fields, pick(specVersions) ?? "1.0.0");
+        expect(ips.every((ip) => isIP(ip) !== 0)).toBe(true);
+        expect(JSON.parse(JSON.stringify(raw))).toEqual(raw);
+      } catch (thrown) {
+        expect(String(thrown)).toMatch(/^Error: [^\n]{1,1500}$/);
+      }
+    }
   });
 });
