@@ -41,8 +41,8 @@ async function awaitAnswer(child: Child, subject: string): Promise<Buffer> {
   const answer = stdout ? readAnswer(stdout) : Promise.resolve(Buffer.alloc(0));
   const [status, bytes] = await Promise.all([child.exited, answer]);
   if (status.kind === "exited" && status.code === 0) return bytes;
-  const [error, step] = splitFields(bytes);
-  throw new SyscallError(step ?? "berth-helper", Number(error ?? errno.EIO), subject);
+  const [error, step, told] = splitFields(bytes);
+  throw new SyscallError(step ?? "berth-helper", Number(error ?? errno.EIO), told || subject);
 }
 
 /** Rejects as soon as the signal aborts, whether or not the killed helper can die. */

@@ -15,7 +15,8 @@ export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from
 export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";
 export { resolveMountSources, type SourceInfo, type SourceKind } from "./mount-sources.ts";
 export { type MountEntry, readMountTable } from "./mount-table.ts";
-export { connectInNamespace, type NamespaceKind, pinNamespaces, unpinNamespace } from "./namespaces.ts";
+export { connectInNamespace, type IdMapping, type NamespaceKind } from "./namespaces.ts";
+export { pinNamespaces, pinUserNamespace, unpinNamespace } from "./namespaces.ts";
 export { type Child, type Command, type ExitStatus, spawn, type StdioSpec } from "./process.ts";
 export { run, type RunCommand, type RunResult } from "./run.ts";
 export { connectSeqpacket, type SeqpacketHandlers, type SeqpacketSocket } from "./sockets.ts";

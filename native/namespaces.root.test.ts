@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { helperPath } from "./binding.ts";
 import { readMountTable } from "./mount-table.ts";
-import { connectInNamespace, pinNamespaces, sysctlPath, unpinNamespace } from "./namespaces.ts";
+import { bindMount, mountTmpfs, unmount } from "./mount.ts";
+import { connectInNamespace, pinNamespaces, pinUserNamespace, sysctlPath, unpinNamespace } from "./namespaces.ts";
 import { type Child, spawn } from "./process.ts";
 import { run } from "./run.ts";
 
@@ -177,6 +178,79 @@ describe("connectInNamespace", () => {
     const made = await run({ argv: [...ip, setUp], env: { PATH: "/usr/sbin:/sbin:/usr/bin:/bin" }, signal });
     expect(made.status).toEqual({ kind: "exited", code: 0 });
     await expect(connect(inside("net"), "10.9.9.9", AbortSignal.timeout(100))).rejects.toThrow(/timeout/i);
+  });
+});
+
+describe("user namespaces", () => {
+  const mappings = [
+    { containerId: 0, hostId: 100_000, size: 65_536 },
+    { containerId: 70_000, hostId: 200_000, size: 1 },
+  ];
+  const pinUser = () => pinUserNamespace({ path: inside("user"), uidMappings: mappings, gidMappings: mappings });
+  afterEach(async () => {
+    await unpinNamespace(inside("user"));
+  });
+
+  test("have the mappings asked for and own the namespaces pinned in them", async () => {
+    await pinUser();
+    const sysctls = { "net.ipv4.ip_unprivileged_port_start": "0", "kernel.shmmax": "654321" };
+    await pinNamespaces({ directory, kinds, hostname: "pod-u", sysctls, userNamespace: inside("user") });
+    const report = await run({
+      argv: [
+        "/usr/bin/nsenter",
+        `--user=${inside("user")}`,
+        ...kinds.map((kind) => `--${kind}=${inside(kind)}`),
+        "/bin/sh",
+        "-c",
+        "id -u; hostname; cat /proc/self/uid_map | tr -s ' '; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmax; " +
+          "ip -o -4 addr show lo | grep -c 127.0.0.1; hostname changed && hostname; ip link set lo down && echo owned",
+      ],
+      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+      signal,
+    });
+    expect(report.stderr.toString()).toBe("");
+    const maps = [" 0 100000 65536", " 70000 200000 1"];
+    const expected = ["0", "pod-u", ...maps, "0", "654321", "1", "changed", "owned", ""];
+    expect(report.stdout.toString().split("\n")).toEqual(expected);
+  });
+
+  test("leave nothing behind when something is refused", async () => {
+    const wrong = [{ containerId: 0, hostId: 0, size: 0 }];
+    const path = inside("user");
+    await expect(pinUserNamespace({ path, uidMappings: wrong, gidMappings: wrong })).rejects.toMatchObject({
+      syscall: "uid_map",
+      code: "EINVAL",
+    });
+    const negative = [{ containerId: -1, hostId: 0, size: 1 }];
+    await expect(pinUserNamespace({ path, uidMappings: negative, gidMappings: [] })).rejects.toThrow("EINVAL");
+    await pinUser();
+    await expect(pinUser()).rejects.toMatchObject({ code: "EEXIST" });
+    const pin = (sysctls: Record<string, string>) => pinNamespaces({ directory, kinds, sysctls, userNamespace: path });
+    await expect(pin({ "net.ipv4.none": "1" })).rejects.toMatchObject({
+      syscall: "sysctl",
+      code: "ENOENT",
+      path: "/proc/sys/net/ipv4/none",
+    });
+    // not the namespace's own: what belongs to the host stays closed
+    await expect(pin({ "vm.swappiness": "1" })).rejects.toMatchObject({ code: "EACCES" });
+    await mkdir(inside("uts"));
+    await expect(pin({})).rejects.toMatchObject({ code: "EEXIST" });
+    await rm(inside("uts"), { recursive: true });
+    await expect(pinNamespaces({ directory, kinds, userNamespace: "/etc/passwd" })).rejects.toMatchObject({
+      syscall: "setns",
+    });
+    await expect(readdir(directory)).resolves.toEqual(["user"]);
+  });
+
+  test("map the owners of an idmapped bind mount", async () => {
+    await pinUser();
+    await Promise.all(["source", "target"].map((name) => mkdir(inside(name))));
+    await mountTmpfs({ target: inside("source"), sizeBytes: 65_536, mode: 0o755 });
+    await bindMount({ source: inside("source"), target: inside("target"), userNamespace: inside("user") });
+    expect((await stat(inside("source"))).uid).toBe(0);
+    expect((await stat(inside("target"))).uid).toBe(100_000);
+    await unmount(inside("target"), { signal });
+    await unmount(inside("source"), { signal });
   });
 });
 

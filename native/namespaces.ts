@@ -1,6 +1,7 @@
 import { unlink } from "node:fs/promises";
 import { Socket } from "node:net";
 import { getMachine, type Machine, writable } from "./events.ts";
+import { runHelper } from "./helper.ts";
 import { unmount } from "./mount.ts";
 import { check, errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
@@ -49,14 +50,60 @@ export async function pinNamespaces(pins: {
   readonly kinds: readonly NamespaceKind[];
   readonly hostname?: string;
   readonly sysctls?: Readonly<Record<string, string>>;
+  /** Path of a pinned user namespace, to which the new ones then belong. */
+  readonly userNamespace?: string;
 }): Promise<void> {
   const directory = requireAbsolute("unshare", pins.directory);
   const kinds = pins.kinds.reduce((flags, kind) => flags | kindFlags[kind], 0);
   const sysctls = flattenSysctls(pins.sysctls ?? {});
   if (kinds === 0) return;
-  await getMachine().job("slow", directory, (addon, token) =>
-    addon.pinNamespaces(token, directory, pins.hostname ?? null, kinds, sysctls),
-  );
+  if (pins.userNamespace === undefined) {
+    await getMachine().job("slow", directory, (addon, token) =>
+      addon.pinNamespaces(token, directory, pins.hostname ?? null, kinds, sysctls),
+    );
+  } else {
+    const userNamespace = requireAbsolute("setns", pins.userNamespace);
+    await runPinning(["pin", userNamespace, directory, String(kinds), pins.hostname ?? "", ...sysctls], directory);
+  }
+}
+
+/** Entering a user namespace takes a process with one thread, which the helper is and this process is not. */
+async function runPinning(args: readonly string[], subject: string): Promise<void> {
+  await runHelper("namespace", args, { input: Buffer.alloc(0), subject, signal: new AbortController().signal });
+}
+
+/** A range of ids: `size` of them from `containerId` inside are those from `hostId` outside. */
+export interface IdMapping {
+  readonly containerId: number;
+  readonly hostId: number;
+  readonly size: number;
+}
+
+function isId(value: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff;
+}
+
+function formatMappings(mappings: readonly IdMapping[]): string {
+  for (const { containerId, hostId, size } of mappings)
+    if (![containerId, hostId, size].every(isId)) throw new SyscallError("uid_map", errno.EINVAL);
+  return mappings.map(({ containerId, hostId, size }) => `${containerId} ${hostId} ${size}\n`).join("");
+}
+
+/**
+ * Makes a user namespace with these mappings and keeps it by a bind mount on `path`, which must not exist yet.
+ * `unpinNamespace` lets it go.
+ *
+ * @throws {SyscallError} `uid_map` or `gid_map` EINVAL for mappings the kernel refuses; EEXIST, …
+ * @see https://man7.org/linux/man-pages/man7/user_namespaces.7.html
+ */
+export async function pinUserNamespace(pin: {
+  readonly path: string;
+  readonly uidMappings: readonly IdMapping[];
+  readonly gidMappings: readonly IdMapping[];
+}): Promise<void> {
+  const path = requireAbsolute("mount", pin.path);
+  const maps = [formatMappings(pin.uidMappings), formatMappings(pin.gidMappings)];
+  await runPinning(["user-namespace", path, ...maps], path);
 }
 
 /** How long letting go of a pin may take; it lies on our own file system. */
