@@ -94,12 +94,20 @@ async function launchConmon(config: ConmonConfig, signal: AbortSignal, launch: M
     }
     return await settle(child, launch.bundle, parseHandshake(line), said);
   } catch (thrown) {
-    child.kill(9);
+    await killBeforeFork(child);
     signal.throwIfAborted();
     throw thrown;
   } finally {
     for (const socket of [complaints, sync, start]) socket.destroy();
   }
+}
+
+/** The real monitor is this child's until its pid file is written; after that, `end` finds it by the file. */
+async function killBeforeFork(child: Child): Promise<void> {
+  child.kill(19);
+  await killUntilGone(() => descendantsOf(child.pid), killDeadlineMs);
+  child.kill(9);
+  await child.exited;
 }
 
 async function settle(child: Child, bundle: string, told: Handshake, said: () => string): Promise<MonitorOutcome> {

@@ -118,15 +118,23 @@ async function destroy(
 ): Promise<void> {
   const runtimeState = join(host.config.root, id);
   if (await isThere(runtimeState)) {
-    await invokeRuntime(host.config, signal, {
-      args: ["delete", "--force", id],
-      failure: { what: `cannot delete container "${id}"` },
-    });
+    await deleteByRuntime(host, signal, id);
     await removeTree(runtimeState); // a create that was killed leaves a directory that the runtime does not take for a container
   }
   if (!cgroups || !(await hasCgroups(cgroups))) return;
   await killCgroup(cgroups);
   await removeCgroups(cgroups);
+}
+
+/** A runtime that cannot read its own state must not keep the container for ever: what it holds is taken down by hand. */
+async function deleteByRuntime(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
+  const failure = { what: `cannot delete container "${id}"` };
+  try {
+    await invokeRuntime(host.config, signal, { args: ["delete", "--force", id], failure });
+  } catch (thrown) {
+    signal.throwIfAborted();
+    host.log.warn({ containerId: id, err: thrown }, "runtime did not delete a container; removing what it left");
+  }
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -1,12 +1,14 @@
-import type { Child } from "../../native/index.ts";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import { processesIn } from "./cgroup-processes.ts";
 import { descendantsOf, killUntilGone, readStat } from "./process-tree.ts";
 import type { ProcessStat } from "./process-tree.ts";
-import type { ContainerState } from "./state.ts";
+import type { RunningExec } from "./exec.ts";
 
 const sigstop = 19;
 const sigkill = 9;
+const sigcont = 18;
+const reapMs = 1_000;
 const killDeadlineMs = 5_000;
 
 /**
@@ -14,18 +16,28 @@ const killDeadlineMs = 5_000;
  * groups or sessions (a child whose parent has ended is init's child). A process that made a session of its own and then
  * lost its parent before now cannot be told from the container's own; it stays, as under every other runtime.
  */
-export async function killExec(runtime: Child, container: ContainerState): Promise<void> {
-  runtime.kill(sigstop); // it may be about to fork the command
+export async function killExec(exec: RunningExec): Promise<void> {
+  const { child, container } = exec;
+  child.kill(sigstop); // it may be about to fork the command
   const others = new Set((await Promise.all([process.pid, container.init.pid].map(readStat))).flatMap(familiesOf));
-  const families = new Set<number>([runtime.pid]);
-  await killUntilGone(async () => {
-    const tree = await descendantsOf(runtime.pid);
-    for (const family of tree.flatMap(familiesOf)) if (!others.has(family)) families.add(family);
-    return [...tree, ...(await strayed(container.cgroups, families, tree))];
-  }, killDeadlineMs);
-  runtime.killGroup(sigkill);
-  runtime.kill(sigkill);
-  await runtime.exited;
+  const families = new Set<number>([child.pid]);
+  const killAll = async (): Promise<unknown> =>
+    await killUntilGone(async () => {
+      const tree = await descendantsOf(child.pid);
+      for (const family of tree.flatMap(familiesOf)) if (!others.has(family)) families.add(family);
+      return [...tree, ...(await strayed(container.cgroups, families, tree))];
+    }, killDeadlineMs);
+  await killAll();
+  if (await exec.wasStarted()) {
+    // It reaps the command and follows it. Killed now, it would leave a zombie in the container, which could not end
+    // before somebody else has reaped that.
+    child.kill(sigcont);
+    await Promise.race([child.exited, sleep(reapMs)]);
+  }
+  child.killGroup(sigkill);
+  child.kill(sigkill);
+  await child.exited;
+  await killAll();
 }
 
 /** crun starts a command in the session of a process that is gone by then, so no living leader tells it. */

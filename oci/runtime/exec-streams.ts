@@ -77,7 +77,7 @@ function endingOf(running: RunningExec): Pick<ExecStreams, "exited" | "kill"> {
     await running.removeFiles();
     return exitCodeOf(status);
   };
-  return { exited: end(), kill: () => killExec(running.child, running.container) };
+  return { exited: end(), kill: () => killExec(running) };
 }
 
 /** The runtime writes the pid file when the command has been executed; without one, its own end is a failure. */
@@ -93,7 +93,7 @@ async function hasStarted(running: RunningExec, signal: AbortSignal): Promise<bo
 }
 
 async function abandon(running: RunningExec): Promise<void> {
-  await killExec(running.child, running.container);
+  await killExec(running);
   for (const pipe of running.child.stdio) pipe?.destroy();
   await running.removeFiles();
 }

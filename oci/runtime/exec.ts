@@ -107,7 +107,7 @@ async function endOf(running: RunningExec, signal: AbortSignal, timeoutMs: numbe
   try {
     const first = await Promise.race([running.child.exited, stopped]);
     if (typeof first !== "string") return first;
-    await killExec(running.child, running.container);
+    await killExec(running);
     if (first === "abort") signal.throwIfAborted();
     throw new CriError(Code.DeadlineExceeded, `command timed out after ${timeoutMs} ms`);
   } finally {
