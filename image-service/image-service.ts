@@ -13,7 +13,9 @@ import { quote } from "./reference.ts";
 import { createTokenCache, type Token } from "./registry/tokens.ts";
 import { openRootfsStore, type RootfsUsage } from "./rootfs.ts";
 import type { StoredImage } from "./store/image-record.ts";
+import { createImageFiles } from "./store/image-files.ts";
 import { openImageStore } from "./store/image-store.ts";
+import { createLayerFiles } from "./store/layer-files.ts";
 import { openLayerStore } from "./store/layer-store.ts";
 import { createWorkerPool } from "./worker/worker-pool.ts";
 
@@ -86,8 +88,10 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   await using undo = new AsyncDisposableStack();
 
   const bootId = await readBootId(host);
-  const layers = undo.use(await openLayerStore({ directory: join(config.root, "layers"), bootId, host, log }));
-  const images = await openImageStore({ directory: join(config.root, "images"), layers, host, log });
+  const layerFiles = createLayerFiles({ directory: join(config.root, "layers"), bootId, host, log });
+  const layers = undo.use(await openLayerStore(layerFiles, log));
+  const imageFiles = createImageFiles({ directory: join(config.root, "images"), host, log });
+  const images = await openImageStore(imageFiles, layers);
   const tokens = createTokenCache();
   const { maxWorkers: maxThreads, workerIdleMs: idleMs } = config;
   const onToken = (key: string, token: Token): void => tokens.set(key, token);

@@ -45,6 +45,15 @@ function splitTag(text: string): { name: string; tag: string | undefined } {
     : { name: text, tag: undefined };
 }
 
+function repositoryFault(domain: string, path: string): string | undefined {
+  if (!domainPattern.test(domain)) return "the registry host is malformed";
+  if (!path.split("/").every((component) => pathComponentPattern.test(component)))
+    return "a repository is lower-case letters, digits and single separators";
+  return path.length > maxRepositoryLength
+    ? `the repository is longer than ${maxRepositoryLength} characters`
+    : undefined;
+}
+
 /**
  * Parses an image name by the distribution grammar and completes it as Docker and the CRI do:
  * `busybox` is `docker.io/library/busybox:latest`; with both a tag and a digest the digest decides and the tag is
@@ -64,10 +73,8 @@ export function parseImageReference(text: string): ImageReference {
   if (tag !== undefined && !tagPattern.test(tag)) throw invalid(text, "the tag has characters that no tag may have");
   if (/^[0-9a-f]{64}$/.test(name)) throw invalid(text, "64 hex digits are an image id, not a name");
   const { domain, path } = splitDomain(name);
-  if (!domainPattern.test(domain)) throw invalid(text, "the registry host is malformed");
-  if (!path.split("/").every((component) => pathComponentPattern.test(component)))
-    throw invalid(text, "a repository is lower-case letters, digits and single separators");
-  if (path.length > maxRepositoryLength) throw invalid(text, "the repository is longer than 255 characters");
+  const fault = repositoryFault(domain, path);
+  if (fault !== undefined) throw invalid(text, fault);
   return { domain, path, tag: digest === undefined ? (tag ?? "latest") : undefined, digest };
 }
 

@@ -1,5 +1,5 @@
 import { SyscallError, syscalls } from "../../native/index.ts";
-import type { TarEntry } from "./tar-reader.ts";
+import type { TarEntry } from "./tar-entry.ts";
 
 export type Attributes = Pick<TarEntry, "mode" | "uid" | "gid" | "mtimeNs" | "xattrs">;
 

@@ -8,7 +8,8 @@ import { createFolders, type Folders, makeImplicitFolder } from "./folders.ts";
 import { LayerError } from "./layer-error.ts";
 import { kindAt, removeAt } from "./removal.ts";
 import { fileTypes, openFlags, openInRoot, succeeds } from "./root-calls.ts";
-import type { EntryKind, TarEntry, TarSink } from "./tar-reader.ts";
+import type { EntryKind, TarEntry } from "./tar-entry.ts";
+import type { TarSink } from "./tar-reader.ts";
 
 /** What unpacking left on disk, as `du` would count it. */
 export interface TreeUsage {

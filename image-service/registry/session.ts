@@ -86,66 +86,80 @@ function redirectTarget(response: HttpResponse, from: URL, registries: Registrie
   return target;
 }
 
-export function createSession(parts: SessionParts): RegistrySession {
-  const { endpoint, credentials, http, tokens } = parts;
-  const scope = `repository:${endpoint.repository}:pull`;
-  const tokenKey = [endpoint.origin, scope, credentialsFingerprint(credentials)].join(" ");
+/** Sends a GET and follows its redirects; the secret is shown to the registry's own origin and nobody else. */
+async function follow(
+  parts: SessionParts,
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  sending: { readonly secret: string | undefined; readonly signal: AbortSignal },
+): Promise<Exchange> {
+  let target = url;
+  for (let hop = 0; hop <= maxRedirects; hop += 1) {
+    const isOwnOrigin = target.origin === parts.endpoint.origin;
+    const { secret } = sending;
+    const sent = isOwnOrigin && secret !== undefined ? { ...headers, authorization: secret } : headers;
+    const response = await parts.http.request(target, { headers: sent }, sending.signal);
+    if (!redirectStatuses.has(response.status)) return { response, isOwnOrigin };
+    discard(response);
+    target = redirectTarget(response, target, parts.registries);
+  }
+  throw new RegistryFailure("invalid", `redirected more than ${maxRedirects} times`);
+}
+
+function discard(response: HttpResponse): void {
+  response.body.on("error", () => undefined).destroy();
+}
+
+/** The header that proves us to the registry, learned from its challenge. */
+interface Authorization {
+  current(): string | undefined;
+  /** True if there is something new to try. */
+  answer(response: HttpResponse, signal: AbortSignal): Promise<boolean>;
+}
+
+function createAuthorization(parts: SessionParts): Authorization {
+  const { endpoint, credentials, http, tokens, registries, limits } = parts;
+  const ownScope = `repository:${endpoint.repository}:pull`;
+  const tokenKey = [endpoint.origin, ownScope, credentialsFingerprint(credentials)].join(" ");
   let basic: string | undefined;
 
-  function authorization(): string | undefined {
+  function current(): string | undefined {
     if (credentials?.kind === "registry") return `Bearer ${credentials.registryToken}`;
     const token = tokens.get(tokenKey);
     return token === undefined ? basic : `Bearer ${token.value}`;
   }
+  return {
+    current,
+    async answer(response, signal) {
+      if (credentials?.kind === "registry") return false;
+      const before = current();
+      const challenges = parseChallenges(headerOf(response, "www-authenticate") ?? "");
+      const challenge = challenges.find(({ scheme }) => scheme === "bearer");
+      if (challenge !== undefined) {
+        const asked = challenge.parameters["scope"] ?? "";
+        const scope = pullScope.test(asked) ? asked : ownScope;
+        const { origin } = endpoint;
+        const request = { challenge, scope, origin, credentials, registries, maxBytes: limits.tokenBytes };
+        tokens.set(tokenKey, await requestToken(http, request, signal));
+      } else if (challenges.some(({ scheme }) => scheme === "basic") && credentials?.kind === "basic")
+        basic = basicAuthorization(credentials);
+      return current() !== before;
+    },
+  };
+}
 
-  async function send(url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Exchange> {
-    let target = url;
-    for (let hop = 0; hop <= maxRedirects; hop += 1) {
-      const isOwnOrigin = target.origin === endpoint.origin;
-      const secret = isOwnOrigin ? authorization() : undefined;
-      const sent = secret === undefined ? headers : { ...headers, authorization: secret };
-      const response = await http.request(target, { headers: sent }, signal);
-      if (!redirectStatuses.has(response.status)) return { response, isOwnOrigin };
-      response.body.on("error", () => undefined).destroy();
-      target = redirectTarget(response, target, parts.registries);
-    }
-    throw new RegistryFailure("invalid", `redirected more than ${maxRedirects} times`);
-  }
-
-  async function answerChallenge(response: HttpResponse, signal: AbortSignal): Promise<void> {
-    const challenges = parseChallenges(headerOf(response, "www-authenticate") ?? "");
-    const bearer = challenges.find(({ scheme }) => scheme === "bearer");
-    if (bearer !== undefined) {
-      const { origin } = endpoint;
-      const { registries, limits } = parts;
-      const asked = bearer.parameters["scope"] ?? "";
-      const request = {
-        challenge: bearer,
-        scope: pullScope.test(asked) ? asked : scope,
-        origin,
-        credentials,
-        registries,
-        maxBytes: limits.tokenBytes,
-      };
-      tokens.set(tokenKey, await requestToken(http, request, signal));
-      return;
-    }
-    if (challenges.some(({ scheme }) => scheme === "basic") && credentials?.kind === "basic")
-      basic = basicAuthorization(credentials);
-  }
-
+export function createSession(parts: SessionParts): RegistrySession {
+  const { endpoint } = parts;
+  const authorization = createAuthorization(parts);
   return {
     endpoint,
     async get(path, headers, signal) {
       const url = new URL(`${endpoint.origin}/v2/${endpoint.repository}/${path}`);
-      const before = authorization();
-      let exchange = await send(url, headers, signal);
-      if (exchange.response.status === 401 && exchange.isOwnOrigin && credentials?.kind !== "registry") {
-        await answerChallenge(exchange.response, signal);
-        if (authorization() !== before) {
-          exchange.response.body.on("error", () => undefined).destroy();
-          exchange = await send(url, headers, signal);
-        }
+      let exchange = await follow(parts, url, headers, { secret: authorization.current(), signal });
+      const isChallenge = exchange.response.status === 401 && exchange.isOwnOrigin;
+      if (isChallenge && (await authorization.answer(exchange.response, signal))) {
+        discard(exchange.response);
+        exchange = await follow(parts, url, headers, { secret: authorization.current(), signal });
       }
       const { status } = exchange.response;
       if (status === 200 || status === 206) return exchange.response;
