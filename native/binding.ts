@@ -105,6 +105,7 @@ export interface Addon {
     kinds: number,
     sysctls: readonly string[],
   ): Result;
+  unpinNamespace(token: number, path: string): Result;
   connectInNamespace(token: number, namespace: string, address: string, port: number): Result;
 }
 

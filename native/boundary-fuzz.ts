@@ -62,6 +62,7 @@ const shapes = {
   mount: ["token", "text", "text", "text", "text", "number"],
   mountBind: ["token", "text", "text", "text", "number", "number", "number"],
   pinNamespaces: ["token", "text", "text", "number", "texts"],
+  unpinNamespace: ["token", "text"],
   connectInNamespace: ["token", "text", "text", "number"],
 } as const satisfies Record<keyof Addon, readonly Kind[]>;
 

@@ -48,6 +48,20 @@ test("process.exit works with everything still under way", async () => {
   expect({ stdout, stderr }).toEqual({ stdout: "leaving\n", stderr: "" });
 });
 
+test("what a handler throws is an uncaught exception, not silence", async () => {
+  const { stdout } = await runModule(`
+    process.on("uncaughtException", (error) => {
+      console.log(error.message);
+      process.exit(0);
+    });
+    native.watchDirectory("/tmp", () => { throw new Error("from a handler"); });
+    const path = "/tmp/berth-events-" + process.pid;
+    await native.writeFileAtomically(path, "");
+    await native.removeTree(path);
+  `);
+  expect(stdout).toBe("from a handler\n");
+});
+
 test("a worker may be terminated with jobs and children under way", async () => {
   const source = `
     import { parentPort } from "node:worker_threads";

@@ -52,7 +52,16 @@ function createReports(addon: Addon): { add(report: Report): number; remove(toke
   let nextToken = 1;
   check(
     "epoll_create",
-    addon.start((token, result, output, step) => reports.get(token)?.(result, output, step)),
+    addon.start((token, result, output, step) => {
+      try {
+        reports.get(token)?.(result, output, step);
+      } catch (thrown) {
+        // Below this frame is C, which would drop it: a handler's mistake must be as loud as any other.
+        queueMicrotask(() => {
+          throw thrown;
+        });
+      }
+    }),
   );
   return {
     add(report) {

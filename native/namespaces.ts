@@ -1,8 +1,6 @@
-import { unlink } from "node:fs/promises";
 import { Socket } from "node:net";
 import { getMachine, type Machine, writable } from "./events.ts";
 import { runHelper } from "./helper.ts";
-import { unmount } from "./mount.ts";
 import { check, errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
 /** The kinds of namespace that a pod keeps without a process. */
@@ -106,17 +104,9 @@ export async function pinUserNamespace(pin: {
   await runPinning(["user-namespace", path, ...maps], path);
 }
 
-/** How long letting go of a pin may take; it lies on our own file system. */
-const unpinMs = 10_000;
-
 /** Lets a pinned namespace go and removes its file. Idempotent. @throws {SyscallError} */
 export async function unpinNamespace(path: string): Promise<void> {
-  await unmount(path, { signal: AbortSignal.timeout(unpinMs) });
-  try {
-    await unlink(path);
-  } catch (thrown) {
-    if (!(thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT")) throw thrown;
-  }
+  await getMachine().job("slow", path, (addon, token) => addon.unpinNamespace(token, requireAbsolute("umount2", path)));
 }
 
 async function finishConnect({ addon, watch }: Machine, fd: number, signal: AbortSignal): Promise<Socket> {

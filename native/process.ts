@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import type { Addon } from "./binding.ts";
 import { getMachine, type Machine, readable } from "./events.ts";
-import { check, checkValue, requireAbsolute, SyscallError } from "./syscall-error.ts";
+import { checkValue, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
 /**
  * What a descriptor of the child is. `"pipe-write"`: the child writes, we read. `"pipe-read"`: the child reads, we
@@ -98,6 +98,12 @@ function startChild(
   throw new SyscallError(second, -pid, second === "chdir" ? command.cwd : command.argv[0]);
 }
 
+/** 255 stands for a status that somebody else took from us, which only a debugger could. */
+function toExitStatus(status: number): ExitStatus {
+  if (status >= 256) return { kind: "signaled", signal: status - 256 };
+  return { kind: "exited", code: status < 0 ? 255 : status };
+}
+
 function makeChild({ addon, watch }: Machine, pid: number, pidfd: number, stdio: Child["stdio"]): Child {
   const { promise, resolve } = Promise.withResolvers<ExitStatus>();
   let isReaped = false;
@@ -107,7 +113,7 @@ function makeChild({ addon, watch }: Machine, pid: number, pidfd: number, stdio:
     isReaped = true;
     exitWatch.stop();
     addon.close(pidfd);
-    resolve(status >= 256 ? { kind: "signaled", signal: status - 256 } : { kind: "exited", code: status });
+    resolve(toExitStatus(status));
   });
   return {
     pid,
@@ -144,9 +150,4 @@ export function spawn(command: Command): Child {
     closeAll(addon, descriptors, "child");
   }
   return makeChild(machine, started.pid, started.pidfd, descriptors.map(openSocket));
-}
-
-/** Sends a signal to the group of a process known to be alive as its leader. */
-export function signalGroup(processGroup: number, signal: number): void {
-  check("kill", getMachine().addon.signalGroup(processGroup, signal));
 }

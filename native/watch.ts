@@ -1,5 +1,5 @@
 import { getMachine, readable } from "./events.ts";
-import { check, errno, requireAbsolute } from "./syscall-error.ts";
+import { check, requireAbsolute } from "./syscall-error.ts";
 
 /** What can happen to an entry; `"overflow"` means that events were lost and the folder is to be read anew. */
 export type DirectoryEventKind =
@@ -58,8 +58,8 @@ export function watchDirectory(path: string, onEvent: (event: DirectoryEvent) =>
   let isOpen = true;
   const watching = watch(fd, readable, () => {
     const bytes = addon.read(fd, bufferBytes);
-    if (typeof bytes !== "number") for (const event of parseEvents(bytes)) if (isOpen) onEvent(event);
     watching.arm(readable);
+    if (typeof bytes !== "number") for (const event of parseEvents(bytes)) if (isOpen) onEvent(event);
   });
   return {
     [Symbol.asyncDispose]: async () => {
@@ -87,9 +87,8 @@ export function createEventFd(onRaised: (count: bigint) => void): EventFd {
   let isOpen = true;
   const watching = watch(fd, readable, () => {
     const bytes = addon.read(fd, 8);
-    if (typeof bytes === "number") check("read", bytes === -errno.EAGAIN ? 0 : bytes);
-    else onRaised(bytes.readBigUInt64LE());
-    if (isOpen) watching.arm(readable);
+    watching.arm(readable);
+    if (typeof bytes !== "number") onRaised(bytes.readBigUInt64LE());
   });
   return {
     fd,

@@ -136,6 +136,24 @@ static napi_value js_pin_namespaces(napi_env env, napi_callback_info info) {
   return job_start(job, &args);
 }
 
+/* strings: 0 path. The pins lie on a file system of our own, so this does not need the helper. */
+static void unpin_namespace(struct job *job) {
+  int result = 0;
+  while (result == 0) result = umount2(job->strings[0], MNT_DETACH | UMOUNT_NOFOLLOW);
+  if (errno != EINVAL && errno != ENOENT && errno != ENOTDIR)
+    job_fail(job, "umount2", errno);
+  else if (unlink(job->strings[0]) < 0 && errno != ENOENT && errno != ENOTDIR)
+    job_fail(job, "unlink", errno);
+}
+
+static napi_value js_unpin_namespace(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, unpin_namespace);
+  job_take_string(job, 0, &args, 1);
+  return job_start(job, &args);
+}
+
 /* strings: 0 namespace, 1 address; numbers: 0 port. Starts the connection only; who waits is the poller. */
 static void connect_in_namespace(struct job *job) {
   struct sockaddr_in ipv4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)job->numbers[0])};
@@ -181,6 +199,7 @@ static napi_value js_connect_in_namespace(napi_env env, napi_callback_info info)
 
 const struct entry namespace_job_entries[] = {
     {"pinNamespaces", js_pin_namespaces},
+    {"unpinNamespace", js_unpin_namespace},
     {"connectInNamespace", js_connect_in_namespace},
     {NULL, NULL},
 };
