@@ -84,9 +84,42 @@ test("the helper is sound on any input, as the sanitizers see it", { timeout: 12
     expect(result.stderr.toString()).toBe("");
     expect(result.status).toEqual({ kind: "exited", code: input.length > 1_000_000 ? 1 : 0 });
   }
-  for (const args of [["umount"], ["umount", ""], ["umount", "a".repeat(100_000)], ["pause", "x"], ["nothing"], []]) {
+  const long = "a".repeat(100_000);
+  const calls = [
+    ["umount"],
+    ["umount", ""],
+    ["umount", long],
+    ["pause", "x"],
+    ["user-namespace", "", "", ""],
+    ["user-namespace", long, long, long],
+    ["pin", long, long, "123456789012345678901234567890", long],
+    ["pin", "/proc/self/ns/user", "/", "0", "", long, long],
+    ["nothing"],
+    [],
+  ];
+  for (const args of calls) {
     const result = await run({ argv: [helper, ...args], env: {}, signal });
     expect(result.stderr.toString()).not.toMatch(/Sanitizer|runtime error/);
     expect(result.status.kind).toBe("exited");
   }
+});
+
+test("the helper pins namespaces soundly, as the sanitizers see it", { timeout: 120_000 }, async () => {
+  await runText(["/bin/sh", join(here, "build.sh"), "--sanitize"]);
+  const helper = join(here, "build/sanitized/berth-helper");
+  const directory = await mkdtemp(join(tmpdir(), "berth-helper-"));
+  const user = join(directory, "user");
+  const net = String(0x4000_0000);
+  const sysctl = `/proc/sys/${"x".repeat(2000)}`;
+  const act = async (...args: readonly string[]) => await run({ argv: [helper, ...args], env: {}, signal });
+  const made = await act("user-namespace", user, "0 100000 1000\n", "0 100000 1000\n");
+  const pinned = await act("pin", user, directory, net, "");
+  const again = await act("pin", user, directory, net, "");
+  const refused = await act("pin", user, directory, net, "", sysctl, "1");
+  for (const name of ["net", "user"]) await act("umount", join(directory, name));
+  await rm(directory, { recursive: true });
+  const codes = [made, pinned, again, refused].map(({ status }) => status);
+  expect(codes).toEqual([0, 0, 1, 1].map((code) => ({ kind: "exited", code })));
+  expect([made, pinned, again, refused].map(({ stderr }) => stderr.toString())).toEqual(["", "", "", ""]);
+  expect(again.stdout.toString()).toBe("17\0mount\0\0");
 });
