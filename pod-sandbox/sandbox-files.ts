@@ -22,12 +22,7 @@ export async function writeSandboxFiles(sandbox: SandboxIn<"creating">, paths: S
   await copyFileIfThere("/etc/hosts", paths.hosts);
   if (namespaceOptionsOf(config).ipc === "NODE") return;
   await mkdir(paths.shm, { mode: 0o1777 });
-  await mountTmpfs({
-    target: paths.shm,
-    sizeBytes: shmSizeBytes,
-    mode: 0o1777,
-    options: ["nosuid", "nodev", "noexec"],
-  });
+  await mountTmpfs({ target: paths.shm, sizeBytes: shmSizeBytes, mode: 0o1777 });
 }
 
 /** Unmounts and deletes everything of `writeSandboxFiles`, and the directory. Idempotent. */
