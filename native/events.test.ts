@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { expect, test } from "vitest";
 import { run } from "./run.ts";
@@ -49,16 +52,16 @@ test("process.exit works with everything still under way", async () => {
 });
 
 test("what a handler throws is an uncaught exception, not silence", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "berth-events-"));
   const { stdout } = await runModule(`
     process.on("uncaughtException", (error) => {
       console.log(error.message);
       process.exit(0);
     });
-    native.watchDirectory("/tmp", () => { throw new Error("from a handler"); });
-    const path = "/tmp/berth-events-" + process.pid;
-    await native.writeFileAtomically(path, "");
-    await native.removeTree(path);
+    native.watchDirectory(${JSON.stringify(directory)}, () => { throw new Error("from a handler"); });
+    await native.writeFileAtomically(${JSON.stringify(join(directory, "file"))}, "");
   `);
+  await rm(directory, { recursive: true });
   expect(stdout).toBe("from a handler\n");
 });
 
