@@ -33,10 +33,10 @@ export interface PortForwardStreamRequest {
  */
 export interface ProcessStreams extends AsyncDisposable {
   /** `end()` comes when the client half-closes; on a terminal, and with stdin_once unset, that must not hang up. */
-  readonly stdin?: Writable;
+  readonly stdin?: Writable | undefined;
   /** Read only as fast as the client takes it; paused, never drained by force. */
-  readonly stdout?: Readable;
-  readonly stderr?: Readable;
+  readonly stdout?: Readable | undefined;
+  readonly stderr?: Readable | undefined;
   resize?(size: TerminalSize): void;
   /**
    * Resolves when the process has exited, with 128 + n after signal n, or when there is nothing more to attach to,

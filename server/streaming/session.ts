@@ -11,6 +11,14 @@ export interface StreamSession extends Disposable {
   end(reason: Error): void;
 }
 
+/** The longest wait a timer of Node can do; beyond it, it would fire at once. */
+const maxTimerMs = 0x7fff_ffff;
+
+/** Milliseconds for a timer; 0 stands for no limit. */
+export function timerMs(timeoutMs: number): number {
+  return timeoutMs === 0 ? maxTimerMs : Math.min(timeoutMs, maxTimerMs);
+}
+
 export function createSession(parts: {
   readonly rpc: string;
   readonly log: Logger;
@@ -22,14 +30,15 @@ export function createSession(parts: {
   const log = parts.log.child({ requestId, rpc: parts.rpc });
   const signal = AbortSignal.any([controller.signal, parts.shutdown]);
 
+  const idleTimeoutMs = timerMs(parts.idleTimeoutMs);
   let touchedAtMs = performance.now();
   let timer: NodeJS.Timeout;
   const check = (): void => {
-    const leftMs = parts.idleTimeoutMs - (performance.now() - touchedAtMs);
+    const leftMs = idleTimeoutMs - (performance.now() - touchedAtMs);
     if (leftMs <= 0) controller.abort(new Error("streaming connection was idle for too long"));
     else timer = setTimeout(check, Math.max(1, leftMs));
   };
-  timer = setTimeout(check, parts.idleTimeoutMs);
+  timer = setTimeout(check, idleTimeoutMs);
 
   return {
     call: { requestId, rpc: parts.rpc, signal, log },

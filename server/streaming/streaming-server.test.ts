@@ -85,6 +85,18 @@ describe("URLs", () => {
     await expect(connectSpdy(`${new URL(url).origin}/exec/${"x".repeat(32)}`)).rejects.toMatchObject({ status: 404 });
   });
 
+  test("are told to come again while too many streams are open", async () => {
+    const process = createFakeProcess();
+    const server = await serve({ exec: async () => process }, { maxSessions: 1 });
+    const first = await connectSpdy(server.execUrl(execRequest));
+    const url = server.execUrl(execRequest);
+    await expect(connectSpdy(url)).rejects.toMatchObject({ status: 429, headers: { "retry-after": "60" } });
+    first.socket.destroy();
+    let second: SpdyClient | undefined;
+    while (second === undefined) second = await connectSpdy(url).catch(() => undefined);
+    second.socket.destroy();
+  });
+
   test("answer a request that is no upgrade, or to a protocol we lack, with an error", async () => {
     const server = await serve({});
     const plain = await fetch(server.execUrl(execRequest));
@@ -94,6 +106,35 @@ describe("URLs", () => {
       status: 403,
       headers: { "x-accepted-stream-protocol-versions": expect.stringContaining("v4.channel.k8s.io") },
     });
+  });
+});
+
+describe("attach", () => {
+  const attachRequest = { containerId: "c", tty: false, stdin: true, stdout: true, stderr: false };
+
+  test("ends well when there is nothing more to attach to", async () => {
+    const process = createFakeProcess();
+    const server = await serve({ attach: async () => process });
+    const client = await connectSpdy(server.attachUrl(attachRequest));
+    const streams = await openAll(client, ["error", "stdin", "stdout"]);
+    process.exit(undefined);
+    process.stdout.end("bye");
+    expect(String(await readAll(streams["stdout"]!.output))).toBe("bye");
+    expect(JSON.parse(String(await readAll(streams["error"]!.output)))).toMatchObject({ status: "Success" });
+  });
+
+  test("drops a client that does not read, so that its container goes on", async () => {
+    const process = createFakeProcess();
+    const server = await serve(
+      { attach: async () => process },
+      { attachBuffer: { maxBufferedBytes: 4096, maxStallMs: 50 } },
+    );
+    const client = await connectSpdy(server.attachUrl(attachRequest));
+    await openAll(client, ["error", "stdin", "stdout"]); // nobody reads what comes
+    const flood = setInterval(() => process.stdout.write(Buffer.alloc(1024 * 1024)), 1);
+    await process.disposed;
+    clearInterval(flood);
+    client.socket.destroy();
   });
 });
 

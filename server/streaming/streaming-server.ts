@@ -14,7 +14,7 @@ export interface StreamingConfig {
   /** 0 lets the kernel choose. */
   readonly port: number;
   readonly tls?: TlsFiles;
-  /** A connection over which no data moves for so long is closed; pings don't count. 4 h by custom. */
+  /** A connection over which no data moves for so long is closed; pings don't count. 4 h by custom, 0 for never. */
   readonly idleTimeoutMs: number;
   /** A client has so long to open its streams. 30 s by custom. */
   readonly streamCreationTimeoutMs: number;
@@ -23,6 +23,8 @@ export interface StreamingConfig {
    * So much is kept for it; when it leaves that full for so long, it is dropped. 1 MiB and 2 s unless set.
    */
   readonly attachBuffer?: { readonly maxBufferedBytes: number; readonly maxStallMs: number };
+  /** Connections served at once; the next one is answered 429 and may come again. 1000 unless set. */
+  readonly maxSessions?: number;
 }
 
 /**
@@ -40,6 +42,7 @@ export interface StreamingServer extends AsyncDisposable {
 
 const execPolicy = { maxBufferedBytes: 128 * 1024, maxStallMs: undefined };
 const defaultAttachBuffer = { maxBufferedBytes: 1024 * 1024, maxStallMs: 2000 };
+const defaultMaxSessions = 1000;
 const certificateCheckMs = 60_000;
 /** An HTTP client that has not finished its request by then is cut off. */
 const requestTimeoutMs = 30_000;
@@ -68,6 +71,7 @@ export async function createStreamingServer(parts: {
     shutdown: shutdown.signal,
     idleTimeoutMs: config.idleTimeoutMs,
     streamCreationTimeoutMs: config.streamCreationTimeoutMs,
+    maxSessions: config.maxSessions ?? defaultMaxSessions,
   });
 
   const server = config.tls === undefined ? createServer() : await createReloadingServer(config.tls, log, undo);

@@ -3,6 +3,8 @@ import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import type { Socket } from "node:net";
 import { type Duplex, PassThrough, type Readable } from "node:stream";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { constants, createDeflate, createInflate } from "node:zlib";
 import { WebSocket } from "ws";
 import type { Logger } from "../../cri-api/index.ts";
@@ -234,7 +236,11 @@ export async function connectTunnel(url: string): Promise<{ socket: WebSocket; p
   request.on("error", reject);
   request.on("response", ({ statusCode }) => reject(new Error(`status ${statusCode}`)));
   request.on("upgrade", (response, raw, head) => {
-    const socket = Reflect.construct(WebSocket, [null, undefined, {}]) as WebSocket;
+    const socket = Reflect.construct(WebSocket, [
+      null,
+      undefined,
+      { autoPong: true, closeTimeout: 30_000 },
+    ]) as WebSocket;
     Reflect.set(socket, "_isServer", false);
     const setSocket: unknown = Reflect.get(socket, "setSocket");
     if (typeof setSocket !== "function") throw new Error("ws has changed inside");
@@ -280,6 +286,18 @@ export function createBackend(parts: Partial<StreamingBackend>): StreamingBacken
     throw new Error("not expected in this test");
   };
   return { exec: missing, attach: missing, portForward: missing, ...parts };
+}
+
+/** Bytes in use after a full collection, inside and outside the heap. */
+export async function liveBytes(): Promise<number> {
+  setFlagsFromString("--expose-gc");
+  const collect: unknown = runInNewContext("gc");
+  if (typeof collect !== "function") throw new Error("no garbage collector to call");
+  collect();
+  await new Promise<void>((resolve) => void setImmediate(resolve)); // lets what the loop still holds go
+  collect();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
 }
 
 export async function readAll(stream: Readable): Promise<Buffer> {

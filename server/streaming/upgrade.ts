@@ -17,7 +17,7 @@ import {
 import { type CommandChannels, runRemoteCommand } from "./remote-command.ts";
 import { openSpdyChannels } from "./remote-command-spdy.ts";
 import { openWebSocketChannels } from "./remote-command-websocket.ts";
-import { createSession, type StreamSession } from "./session.ts";
+import { createSession, type StreamSession, timerMs } from "./session.ts";
 import type { TokenStore } from "./tokens.ts";
 import { createTunnel } from "./websocket-tunnel.ts";
 
@@ -34,12 +34,11 @@ export interface UpgradeParts {
   readonly shutdown: AbortSignal;
   readonly idleTimeoutMs: number;
   readonly streamCreationTimeoutMs: number;
+  readonly maxSessions: number;
   readonly execPolicy: OutputPolicy;
   readonly attachPolicy: OutputPolicy;
 }
 
-/** Streams open at once; the next client is told to come back. */
-const maxSessions = 1000;
 /** As Go's server: a client may send what it likes in one message, and Python's does. */
 const maxMessageBytes = 32 * 1024 * 1024;
 const rpcOf = { exec: "Exec", attach: "Attach", portforward: "PortForward" } as const;
@@ -100,7 +99,7 @@ async function serve(upgrader: Upgrader, upgrade: Upgrade): Promise<void> {
   const { parts } = upgrader;
   const target = /^\/(exec|attach|portforward)\/([\w-]+)(?:\?.*)?$/.exec(upgrade.request.url ?? "");
   if (target === null) throw new Refusal(404, "not found");
-  if (upgrader.sessions.size >= maxSessions) {
+  if (upgrader.sessions.size >= parts.maxSessions) {
     throw new Refusal(429, "too many streams are open", { "Retry-After": "60" });
   }
   const pending = parts.tokens.redeem(target[2] ?? "");
@@ -225,7 +224,7 @@ async function createWebSocketServer({ parts, chosen }: Upgrader): Promise<WebSo
     clientTracking: false,
     perMessageDeflate: false,
     maxPayload: maxMessageBytes,
-    closeTimeout: parts.idleTimeoutMs, // a slow client still reads what was sent before the goodbye; the idle clock watches it
+    closeTimeout: timerMs(parts.idleTimeoutMs), // a slow client still reads what was sent before the goodbye; the idle clock watches it
   };
   const server = new WebSocketServer(options);
   server.on("headers", (headers, request) => {
