@@ -1,0 +1,101 @@
+import { randomBytes } from "node:crypto";
+import { gzipSync, zstdCompressSync } from "node:zlib";
+
+import { describe, expect, test } from "vitest";
+
+import { decompress, detectCompression } from "./decompress.ts";
+import { createZstdFrames } from "./zstd-frames.ts";
+
+const text = Buffer.concat([Buffer.alloc(300_000, "layer "), randomBytes(200_000)]);
+
+async function* cut(bytes: Buffer, size: number): AsyncGenerator<Buffer, void> {
+  for (let offset = 0; offset < bytes.length; offset += size) yield bytes.subarray(offset, offset + size);
+}
+
+async function inflate(bytes: Buffer, size = 64 << 10): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of decompress(cut(bytes, size))) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
+}
+
+function skippable(length: number): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt32LE(0x184d2a53, 0);
+  header.writeUInt32LE(length, 4);
+  return Buffer.concat([header, Buffer.alloc(length, 1)]);
+}
+
+const half = text.length >> 1;
+const [first, second] = [text.subarray(0, half), text.subarray(half)];
+const frames = Buffer.concat([
+  skippable(5),
+  zstdCompressSync(first),
+  skippable(0),
+  zstdCompressSync(second),
+  skippable(99),
+]);
+
+describe("decompress", () => {
+  test.each([
+    ["plain", text],
+    ["gzip", gzipSync(text)],
+    ["several gzip members", Buffer.concat([gzipSync(first), gzipSync(second)])],
+    ["gzip padded with zeros", Buffer.concat([gzipSync(text), Buffer.alloc(1000)])],
+    ["zstd", zstdCompressSync(text)],
+    ["several zstd frames, and skippable ones (zstd:chunked)", frames],
+  ])("gives back %s input, however it is cut", async (_, bytes) => {
+    for (const size of [1 << 20, 64 << 10, 4099]) expect((await inflate(bytes, size)).equals(text)).toBe(true);
+  });
+
+  test("empty and tiny inputs are plain", async () => {
+    expect(await inflate(Buffer.alloc(0))).toEqual(Buffer.alloc(0));
+    expect(await inflate(Buffer.from([0x1f, 0x8b]), 1)).toEqual(Buffer.from([0x1f, 0x8b]));
+  });
+
+  test.each([
+    ["a cut gzip stream", gzipSync(text).subarray(0, 5000)],
+    ["a damaged gzip stream", Buffer.concat([gzipSync(text).subarray(0, 5000), Buffer.alloc(5000, 7)])],
+    ["a cut zstd stream", zstdCompressSync(text).subarray(0, 5000)],
+    ["zstd followed by noise", Buffer.concat([zstdCompressSync(text), Buffer.from("noise")])],
+    ["xz", Buffer.from("fd377a585a000004e6d6b446", "hex")],
+    ["bzip2", Buffer.from("425a683931415926535900", "hex")],
+  ])("refuses %s", async (_, bytes) => {
+    await expect(inflate(bytes)).rejects.toThrow(expect.objectContaining({ name: "LayerError" }));
+  });
+
+  test("a failing source ends it with the source's error", async () => {
+    async function* failing(): AsyncGenerator<Buffer, void> {
+      yield gzipSync(text).subarray(0, 5000);
+      throw new Error("the network is gone");
+    }
+    await expect(Array.fromAsync(decompress(failing()))).rejects.toThrow("the network is gone");
+  });
+
+  test("a reader may stop early", async () => {
+    for await (const chunk of decompress(cut(gzipSync(text), 1000))) {
+      expect(chunk.length).toBeGreaterThan(0);
+      break;
+    }
+  });
+
+  test("knows formats by their first bytes", () => {
+    expect(detectCompression(gzipSync("x"))).toBe("gzip");
+    expect(detectCompression(zstdCompressSync("xxxxxx"))).toBe("zstd");
+    expect(detectCompression(skippable(4))).toBe("zstd");
+    expect(detectCompression(Buffer.alloc(512))).toBe("none");
+  });
+});
+
+test("zstd input is cut exactly at the ends of frames", () => {
+  const parts = [skippable(3), zstdCompressSync(first), zstdCompressSync(randomBytes(10)), zstdCompressSync("")];
+  const splitter = createZstdFrames();
+  expect([...splitter.split(Buffer.concat(parts))].map(({ length }) => length)).toEqual(
+    parts.map(({ length }) => length),
+  );
+  const byByte = createZstdFrames();
+  const ends: number[] = [];
+  let pieces = 0;
+  for (const byte of Buffer.concat(parts))
+    for (const piece of byByte.split(Buffer.from([byte]))) ends.push((pieces += piece.length));
+  expect(ends).toHaveLength(Buffer.concat(parts).length);
+});
