@@ -1,15 +1,9 @@
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { describe, expect, inject, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
 import { containerConfig, podConfig } from "./harness/configs.ts";
-import { type FaultyRegistry, startFaultyRegistry } from "./harness/faulty-registry.ts";
 import { useDaemon } from "./harness/fixture.ts";
 
-let faulty: FaultyRegistry;
-beforeAll(async () => {
-  faulty = await startFaultyRegistry(inject("registry"));
-});
-const berth = useDaemon({ registries: () => [faulty.address] });
-afterAll(() => faulty[Symbol.asyncDispose]());
+const berth = useDaemon();
 
 const absent = "0123456789abcdef".repeat(4);
 
@@ -68,7 +62,7 @@ describe("an incomplete request", () => {
 });
 
 describe("an image", () => {
-  test.each(["UPPER/case", "a//b", "name:tag:tag", "-leading", "x@sha256:123", "https://host/name", " "])(
+  test.each(["lower/UPPER", "a//b", "name:tag:tag", "-leading", "x@sha256:123", "https://host/name", " "])(
     "with the malformed reference %o is InvalidArgument",
     async (image) => {
       await berth.expectFailure("PullImage", { image: { image } }, Code.InvalidArgument, image.trim());
@@ -92,42 +86,6 @@ describe("an image", () => {
     if (containerId !== "") {
       await expect(berth.call("StartContainer", { containerId })).rejects.toThrow("/no/such/program");
     }
-  });
-});
-
-describe("a registry", () => {
-  const pull = (fault: string, code: Code, text: RegExp): Promise<void> =>
-    berth.expectFailure("PullImage", { image: { image: `${faulty.address}/${fault}/berth/busybox:1` } }, code, text);
-
-  test("that answers 404 makes the pull NotFound", () => pull("missing", Code.NotFound, /missing\/berth\/busybox/u));
-  test("that answers 401 makes it a matter of credentials", async () => {
-    const image = `${faulty.address}/unauthorized/berth/busybox:1`;
-    const thrown: unknown = await berth.call("PullImage", { image: { image } }).catch((error: unknown) => error);
-    expect(thrown).toMatchObject({
-      code: expect.toSatisfy((code) => code === Code.PermissionDenied || code === Code.Unauthenticated),
-    });
-  });
-  test("that answers 500 is unavailable, in kubelet's words", () =>
-    pull("broken", Code.Unknown, /^RegistryUnavailable: .*500/u));
-  test("that sends half a blob fails the pull", () =>
-    pull("half", Code.Unknown, /unavailable|short|ended|closed|terminated|incomplete|aborted/iu));
-  test("that sends other bytes than the digest says fails the pull", () => pull("wrong", Code.Unknown, /digest/iu));
-  test("that sends a web page for a blob fails the pull", () => pull("garbage", Code.Unknown, /digest|size|bytes/iu));
-  test("that refuses connections is unavailable, in kubelet's words", async () => {
-    const request = { image: { image: "127.0.0.1:9/none:1" } };
-    await berth.expectFailure("PullImage", request, Code.Unknown, /^RegistryUnavailable: /u);
-  });
-  test("that never answers ends with the caller's deadline", async () => {
-    const before = await berth.findTraces();
-    const image = { image: `${faulty.address}/slow/berth/busybox:1` };
-    await expect(berth.call("PullImage", { image }, { timeoutMs: 300 })).rejects.toMatchObject({
-      code: Code.DeadlineExceeded,
-    });
-    await berth.expectNothingNew(before);
-  });
-  test("over plain HTTP is refused unless the configuration says it is insecure", async () => {
-    const image = `127.0.0.2:${inject("registry").split(":")[1]}/berth/busybox:1`;
-    await berth.expectFailure("PullImage", { image: { image } }, Code.Unknown, /./u);
   });
 });
 
@@ -160,12 +118,6 @@ describe("a pod", () => {
     ));
   test("with a host name that is none is refused", () =>
     refuse({ hostname: "a\nb" }, Code.InvalidArgument, /host ?name/iu));
-  test("with a Localhost seccomp profile that is not there is refused", () =>
-    refuse(
-      { linux: { securityContext: { seccomp: { profileType: "Localhost", localhostRef: "/no/such.json" } } } },
-      Code.InvalidArgument,
-      /seccomp|profile/iu,
-    ));
 });
 
 describe("a container", () => {
@@ -186,6 +138,10 @@ describe("a container", () => {
     refuse(security({ runAsUsername: "nosuchuser" }), Code.InvalidArgument, /nosuchuser/u));
   test("with an unknown capability is refused", () =>
     refuse(security({ capabilities: { addCapabilities: ["NO_SUCH"] } }), Code.InvalidArgument, /NO_SUCH/u));
+  test("with a Localhost seccomp profile that is not there is refused", () => {
+    const seccomp = { profileType: "Localhost" as const, localhostRef: "/no/such/profile.json" };
+    return refuse(security({ seccomp }), Code.InvalidArgument, /seccomp/iu);
+  });
   test("with a log path that leaves the log directory is refused", () =>
     refuse({ logPath: "../../outside.log" }, Code.InvalidArgument, /log/iu));
   test("with a mount at a relative place is refused", () =>

@@ -9,7 +9,9 @@ const berth = useDaemon();
 /** Runs a shell script in the only container of a pod with the given config. */
 async function inPod(config: Init<cri.PodSandboxConfig>, script: string, runtimeHandler: string): Promise<string> {
   const pod = await berth.runPod({ config, runtimeHandler });
-  const linux = { securityContext: { namespaceOptions: config.linux?.securityContext?.namespaceOptions ?? null } };
+  const linux = {
+    securityContext: { namespaceOptions: config.linux?.securityContext?.namespaceOptions ?? { pid: "CONTAINER" } },
+  };
   const containerId = await berth.startContainer(pod, { linux });
   const text = await berth.shell(containerId, script);
   await berth.removePod(pod.id);

@@ -74,7 +74,7 @@ function callUnary(grpc: Client, method: MethodDescriptor, request: object, opti
 
 function toCallError(name: string, error: ServiceError): Error {
   if (error.code === status.OK) return error;
-  return new CriError(error.code, error.details, { cause: new Error(`${name} failed`) });
+  return new CriError(error.code, error.details, { cause: name });
 }
 
 function rememberIds(seenIds: Set<string>, response: object): void {

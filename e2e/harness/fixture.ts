@@ -195,18 +195,18 @@ export function nameOf(code: Code): string {
   return Object.entries(Code).find(([, number]) => number === code)?.[0] ?? String(code);
 }
 
-/** Parses the CRI log format: time, stream, F or P, text. */
+/** Parses the CRI log format: time, stream, F or P, text. A part that no full line follows is a line of its own. */
 function parseLog(text: string): string[] {
   const lines: string[] = [];
-  let partial = "";
+  const partial = new Map<string, string>();
   for (const line of text.split("\n").filter((line) => line !== "")) {
-    const match = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) (.*)$/u.exec(line);
+    const match = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) (.*)$/su.exec(line);
     if (match === null) throw new Error(`not a line of a container log: ${line}`);
     const [, stream = "", tag, content = ""] = match;
-    partial += content;
-    if (tag === "P") continue;
-    lines.push(`${stream} ${partial}`);
-    partial = "";
+    const joined = (partial.get(stream) ?? "") + content;
+    partial.delete(stream);
+    if (tag === "P") partial.set(stream, joined);
+    else lines.push(`${stream} ${joined}`);
   }
-  return lines;
+  return [...lines, ...[...partial].map(([stream, rest]) => `${stream} ${rest}`)];
 }

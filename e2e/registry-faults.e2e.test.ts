@@ -1,0 +1,47 @@
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { Code } from "../cri-api/index.ts";
+import { type FaultyRegistry, startFaultyRegistry } from "./harness/faulty-registry.ts";
+import { useDaemon } from "./harness/fixture.ts";
+
+let faulty: FaultyRegistry;
+beforeAll(async () => {
+  faulty = await startFaultyRegistry(inject("registry"));
+});
+// Nothing is pulled before: a layer that is in the store would not be asked for again.
+const berth = useDaemon({ pull: [], registries: () => [faulty.address] });
+afterAll(() => faulty[Symbol.asyncDispose]());
+
+describe("a registry", () => {
+  const pull = (fault: string, code: Code, text: RegExp): Promise<void> =>
+    berth.expectFailure("PullImage", { image: { image: `${faulty.address}/${fault}/berth/busybox:1` } }, code, text);
+
+  test("that answers 404 makes the pull NotFound", () => pull("missing", Code.NotFound, /missing\/berth\/busybox/u));
+  test("that answers 401 makes it a matter of credentials", async () => {
+    const image = `${faulty.address}/unauthorized/berth/busybox:1`;
+    const thrown: unknown = await berth.call("PullImage", { image: { image } }).catch((error: unknown) => error);
+    expect(thrown).toMatchObject({
+      code: expect.toSatisfy((code) => code === Code.PermissionDenied || code === Code.Unauthenticated),
+    });
+  });
+  test("that answers 500 is unavailable", () => pull("broken", Code.Unavailable, /500/u));
+  test("that sends half a blob fails the pull", () => pull("half", Code.Unavailable, /connection broke|ended after/u));
+  test("that sends other bytes than the digest says fails the pull", () => pull("wrong", Code.DataLoss, /digest/iu));
+  test("that sends a web page for a blob fails the pull", () =>
+    pull("garbage", Code.Unavailable, /ended after 29 of \d+ bytes/u));
+  test("that refuses connections is unavailable, in kubelet's words", async () => {
+    const request = { image: { image: "127.0.0.1:9/none:1" } };
+    await berth.expectFailure("PullImage", request, Code.Unknown, /^RegistryUnavailable: /u);
+  });
+  test("that never answers ends with the caller's deadline", async () => {
+    const before = await berth.findTraces();
+    const image = { image: `${faulty.address}/slow/berth/busybox:1` };
+    await expect(berth.call("PullImage", { image }, { timeoutMs: 300 })).rejects.toMatchObject({
+      code: Code.DeadlineExceeded,
+    });
+    await berth.expectNothingNew(before);
+  });
+  test("over plain HTTP is refused unless the configuration says it is insecure", async () => {
+    const image = `127.0.0.2:${inject("registry").split(":")[1]}/berth/busybox:1`;
+    await berth.expectFailure("PullImage", { image: { image } }, Code.Unknown, /./u);
+  });
+});
