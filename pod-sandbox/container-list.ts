@@ -35,13 +35,13 @@ export function selectContainers(
 }
 
 function toCriContainer(container: Container): Init<cri.Container> {
-  const { id, sandboxId, config, createdAtNs, imageRef, imageId } = container;
+  const { id, sandboxId, config, createdAtNs, imageId } = container;
   return {
     id,
     podSandboxId: sandboxId,
     metadata: config.metadata,
     image: config.image,
-    imageRef,
+    imageRef: imageId, // kubelet's image garbage collection takes it for the id
     imageId,
     state: criContainerState(container),
     createdAt: createdAtNs,

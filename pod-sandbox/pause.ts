@@ -15,6 +15,7 @@ import { teardownDeadlineMs } from "./undo.ts";
 
 /** Lays out the root filesystem that all pause processes share, read-only: one static binary. */
 export async function installPauseRootfs(layout: Layout): Promise<void> {
+  await chmod(layout.pauseRootfs, 0o755); // the pause process is nobody
   for (const directory of ["proc", "dev", "sys"]) await mkdir(join(layout.pauseRootfs, directory), { recursive: true });
   const target = join(layout.pauseRootfs, "berth-helper");
   const aside = `${target}.new`;
