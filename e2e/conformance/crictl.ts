@@ -175,7 +175,7 @@ async function checkContainer(
     assert.ok(Number(at(answer, "info", "pid")) > 0, "info.pid");
   });
   await check("exec -s", async () => {
-    assert.equal(await run("exec", "-s", id, "hostname"), "crictl-pod");
+    assert.equal((await run("exec", "-s", id, "hostname")).trim(), "crictl-pod"); // crictl adds a newline
     await assert.rejects(run("exec", "-s", id, "sh", "-c", "exit 3"), /exit code 3|ended with 3/u);
   });
   await check("logs", async () => {
