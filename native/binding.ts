@@ -69,6 +69,7 @@ export interface Addon {
   accept(fd: number): Result;
   socketPair(type: number): [number, number] | Result;
   send(fd: number, bytes: Uint8Array): Result;
+  shutdownWrite(fd: number): Result;
   sendFds(fd: number, fds: readonly number[], bytes: Uint8Array): Result;
   recvFds(fd: number, limit: number): [bytes: Buffer, fds: number[]] | Result;
   socketError(fd: number): Result;

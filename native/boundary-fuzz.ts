@@ -48,6 +48,7 @@ const shapes = {
   accept: ["fd"],
   socketPair: ["number"],
   send: ["fd", "bytes"],
+  shutdownWrite: ["fd"],
   sendFds: ["fd", "fds", "bytes"],
   recvFds: ["fd", "number"],
   socketError: ["fd"],

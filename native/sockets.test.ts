@@ -54,6 +54,26 @@ test("packets keep their bounds both ways, and the end is told once", async () =
   server.close();
 });
 
+test("an end of sending is told after what was sent, and leaves reading as it is", async () => {
+  const { addon } = getMachine();
+  const server = serve(join(directory, "half"));
+  const packets = Promise.withResolvers<string>();
+  const socket = await connectSeqpacket(join(directory, "half"), {
+    message: (packet) => packets.resolve(packet.toString()),
+    closed: () => packets.reject(new Error("closed")),
+  });
+  const peer = await server.accepted;
+  await socket.send(Buffer.from("last"));
+  socket.endSending();
+  expect(String(addon.read(peer, 100))).toBe("last");
+  expect(addon.read(peer, 100)).toEqual(Buffer.alloc(0));
+  addon.send(peer, Buffer.from("still read"));
+  expect(await packets.promise).toBe("still read");
+  socket.close();
+  addon.close(peer);
+  server.close();
+});
+
 test("a sender waits for a slow reader and loses nothing", async () => {
   const { addon, watch } = getMachine();
   const server = serve(join(directory, "attach"));

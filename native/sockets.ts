@@ -19,6 +19,8 @@ export interface SeqpacketHandlers {
 export interface SeqpacketSocket extends AsyncDisposable {
   /** Sends one packet; waits while the other side is slow. @throws {SyscallError} EPIPE once it is closed. */
   send(packet: Uint8Array): Promise<void>;
+  /** After what was sent: the other side reads end-of-file, this side goes on reading. */
+  endSending(): void;
   /** Stops and resumes reading, so that a slow consumer slows the sender. */
   pause(): void;
   resume(): void;
@@ -39,6 +41,7 @@ class PacketSocket implements SeqpacketSocket {
   readonly #watch: Watch;
   readonly #queue: Waiting[] = [];
   #isPaused = false;
+  #isEnding = false;
   #isOpen = true;
 
   constructor(machine: Machine, fd: number, handlers: SeqpacketHandlers) {
@@ -56,6 +59,10 @@ class PacketSocket implements SeqpacketSocket {
     this.#queue.push({ packet, sent: resolve, failed: reject });
     this.#arm();
     await promise;
+  }
+  endSending(): void {
+    this.#isEnding = true;
+    this.#flush();
   }
   pause(): void {
     this.#isPaused = true;
@@ -107,6 +114,7 @@ class PacketSocket implements SeqpacketSocket {
       if (result < 0) next.failed(new SyscallError("send", -result));
       else next.sent();
     }
+    if (this.#isEnding && this.#isOpen) this.#machine.addon.shutdownWrite(this.#fd); // again is harmless
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
 import { readSpec } from "./bundle.ts";
-import { requireContainer } from "./container-status.ts";
+import { requireRunning } from "./container-streams.ts";
 import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
@@ -20,10 +20,7 @@ export async function execSync(
   request: cri.ExecSyncRequest,
   host: Host,
 ): Promise<Init<cri.ExecSyncResponse>> {
-  const container = requireContainer(host, request.containerId);
-  if (container.state !== "running") {
-    throw new CriError(Code.FailedPrecondition, `container "${container.id}" is ${container.state}, not running`);
-  }
+  const container = requireRunning(host, request.containerId);
   if (request.cmd.length === 0) throw new CriError(Code.InvalidArgument, "exec without a command");
   if (request.timeout < 0n) throw new CriError(Code.InvalidArgument, `negative exec timeout ${request.timeout}`);
   const { bundle } = containerPathsOf(host.layout, container.id);

@@ -1,6 +1,5 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
-import { Code, CriError } from "../cri-api/index.ts";
-import { requireContainer } from "./container-status.ts";
+import { requireRunning } from "./container-streams.ts";
 import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
@@ -15,10 +14,7 @@ export async function reopenContainerLog(
   request: cri.ReopenContainerLogRequest,
   host: Host,
 ): Promise<Init<cri.ReopenContainerLogResponse>> {
-  const container = requireContainer(host, request.containerId);
-  if (container.state !== "running") {
-    throw new CriError(Code.FailedPrecondition, `container "${container.id}" is ${container.state}, not running`);
-  }
+  const container = requireRunning(host, request.containerId);
   const { bundle } = containerPathsOf(host.layout, container.id);
   await runtimeOf(host, container.runtime).reopenLog(call.signal, bundle, container.logPath);
   return {};

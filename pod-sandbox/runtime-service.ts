@@ -11,6 +11,8 @@ import { removeContainer } from "./container-remove.ts";
 import { startContainer } from "./container-start.ts";
 import { containerStats, createStatsReader, listContainerStats } from "./container-stats.ts";
 import { containerStatus } from "./container-status.ts";
+import { createContainerStreams } from "./container-streams.ts";
+import type { ContainerStreams } from "./container-streams.ts";
 import { stopContainer } from "./container-stop.ts";
 import { updateContainerResources } from "./container-update-resources.ts";
 import { createCreations } from "./creations.ts";
@@ -63,6 +65,9 @@ const rpcs = {
 
 /** The RPCs that pods and containers answer, by their names in the contract. */
 export type RuntimeService = AsyncDisposable & {
+  /** What the streaming server opens behind the URLs of Exec, Attach and PortForward. */
+  readonly streams: ContainerStreams;
+} & {
   readonly [Name in keyof typeof rpcs]: (
     call: Call,
     request: Methods[Name]["request"],
@@ -106,9 +111,10 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
   await recover(host);
   const service = Object.fromEntries(
     Object.entries(rpcs).map(([name, rpc]) => [name, (call: Call, request: never) => rpc(call, request, host)]),
-  ) as Omit<RuntimeService, typeof Symbol.asyncDispose>;
+  ) as Omit<RuntimeService, typeof Symbol.asyncDispose | "streams">;
   return {
     ...service,
+    streams: createContainerStreams(host),
     async [Symbol.asyncDispose]() {
       await host.creations.abandonAll("the daemon is shutting down");
       await exits[Symbol.asyncDispose]();

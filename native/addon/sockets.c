@@ -98,6 +98,15 @@ static napi_value js_send(napi_env env, napi_callback_info info) {
   return args_answer(&args, result_of(send(fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL)));
 }
 
+/* shutdownWrite(fd): the other side reads end-of-file, this side goes on reading. */
+static napi_value js_shutdown_write(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int fd = args_fd(&args, 0);
+  if (args.error != 0) return args_answer(&args, 0);
+  return args_answer(&args, result_of(shutdown(fd, SHUT_WR)));
+}
+
 static napi_value js_send_fds(napi_env env, napi_callback_info info) {
   struct args args;
   args_read(&args, env, info);
@@ -203,6 +212,7 @@ const struct entry socket_entries[] = {
     {"connectUnix", js_connect_unix}, {"listenUnix", js_listen_unix},
     {"accept", js_accept},            {"socketPair", js_socket_pair},
     {"send", js_send},                {"sendFds", js_send_fds},
+    {"shutdownWrite", js_shutdown_write},
     {"recvFds", js_recv_fds},         {"socketError", js_socket_error},
     {"inotifyOpen", js_inotify_open}, {NULL, NULL},
 };
