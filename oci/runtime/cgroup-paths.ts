@@ -1,4 +1,5 @@
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { Code, CriError } from "../../cri-api/index.ts";
 import { readFileBounded, readMountTable } from "../../native/index.ts";
 
 /** Absolute directories of a process's cgroups. `unified` is its cgroup v2 directory where that hierarchy is mounted. */
@@ -51,10 +52,15 @@ export async function readCgroupMounts(): Promise<CgroupMounts> {
   return { unified, controllers };
 }
 
-/** @throws {SyscallError} ENOENT or ESRCH when the process is gone. */
+/**
+ * The cgroups of a process as they are now; they stay while it lives, so one look is enough.
+ *
+ * @param mounts What `readCgroupMounts` found; looked up anew without it.
+ * @throws {CriError} `Internal` when the process is gone.
+ */
 export async function readCgroupPaths(pid: number, mounts?: CgroupMounts): Promise<CgroupPaths> {
-  const text = await readFileBounded(`/proc/${pid}/cgroup`, maxCgroupFileBytes);
-  if (!text) throw new Error(`process ${pid} is gone`);
+  const text = await readFileBounded(`/proc/${pid}/cgroup`, maxCgroupFileBytes).catch(() => undefined); // ESRCH: it ends
+  if (!text) throw new CriError(Code.Internal, `process ${pid} is gone`);
   return parseCgroupPaths(text.toString("utf8"), mounts ?? (await readCgroupMounts()));
 }
 
@@ -65,7 +71,7 @@ export function parseCgroupPaths(text: string, mounts: CgroupMounts): CgroupPath
   for (const line of text.split("\n")) {
     const [, names, path] = /^\d+:([^:]*):(\/.*)$/.exec(line) ?? [];
     if (names === undefined || path === undefined) continue;
-    if (names === "" && mounts.unified) unified = below(mounts.unified, path);
+    if (names === "" && mounts.unified) unified = below(mounts.unified, ofContainer(path));
     if (names === "") continue;
     for (const name of names.split(",")) {
       const mount = mounts.controllers[name];
@@ -73,6 +79,11 @@ export function parseCgroupPaths(text: string, mounts: CgroupMounts): CgroupPath
     }
   }
   return { unified, controllers };
+}
+
+/** crun puts the processes of a systemd scope one level below it; the limits and the counts are the scope's. */
+function ofContainer(path: string): string {
+  return path.endsWith(".scope/container") ? dirname(path) : path;
 }
 
 function below(mount: CgroupMount, path: string): string {

@@ -37,8 +37,9 @@ export async function createContainer(
   undo.defer(() => undoCreate(host, process, hadLog));
   const ownDeadline = AbortSignal.timeout(createDeadlineMs);
   const { initPid, monitor } = await launch(host, AbortSignal.any([signal, ownDeadline]), process);
-  const [init, cgroups] = await Promise.all([processIdentity(initPid), readCgroupPaths(initPid, host.cgroupMounts)]);
+  const init = await processIdentity(initPid);
   if (!init) throw new CriError(Code.Internal, `cannot create container "${id}": its init process ended at once`);
+  const cgroups = await readCgroupPaths(initPid, host.cgroupMounts);
   const opensGate = !("hooks" in spec);
   await host.states.save(id, { bundle, init, monitor, cgroups, opensGate });
 
@@ -123,7 +124,7 @@ async function destroy(
   }
   if (!cgroups || !(await hasCgroups(cgroups))) return;
   await killCgroup(cgroups);
-  await removeCgroups(cgroups);
+  if (host.config.cgroupDriver === "cgroupfs") await removeCgroups(cgroups); // a scope is systemd's to remove
 }
 
 /** A runtime that cannot read its own state must not keep the container for ever: what it holds is taken down by hand. */

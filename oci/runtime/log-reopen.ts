@@ -11,7 +11,12 @@ interface FileIdentity {
   readonly ino: bigint;
 }
 
-export async function reopenLog(monitor: Monitor, signal: AbortSignal, bundle: string, logPath: string): Promise<void> {
+export async function reopenLog(
+  monitor: Pick<Monitor, "holdsFile" | "reopenLog">,
+  signal: AbortSignal,
+  bundle: string,
+  logPath: string,
+): Promise<void> {
   if (logPath === "") return;
   signal.throwIfAborted();
   const before = await identityOf(logPath);

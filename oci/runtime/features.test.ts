@@ -1,0 +1,42 @@
+import { expect, test } from "vitest";
+import { decideFeatures, parseVersion } from "./features.ts";
+
+test("versions are read off the first line", () => {
+  expect(parseVersion("crun version 1.8.1\ncommit: f8a0\n")).toEqual({ name: "crun", version: "1.8.1" });
+  expect(parseVersion("runc version 1.1.5+ds1\ncommit: x\n")).toEqual({ name: "runc", version: "1.1.5+ds1" });
+  expect(parseVersion("something else")).toEqual({ name: "unknown", version: "unknown" });
+});
+
+const idmap = { linux: { mountExtensions: { idmap: { enabled: true } } } };
+
+test("a runtime that tells is believed, as far as the kernel can", () => {
+  const told = JSON.stringify({ mountOptions: ["ro", "rro"], ...idmap });
+  expect(decideFeatures("runc", "1.3.0", told, "6.1.0-18-amd64")).toEqual({
+    recursiveReadOnlyMounts: true,
+    userNamespaces: true,
+  });
+  expect(decideFeatures("runc", "1.3.0", told, "5.10.0")).toMatchObject({ recursiveReadOnlyMounts: false });
+  const without = JSON.stringify({ mountOptions: ["ro"] });
+  expect(decideFeatures("crun", "1.21", without, "6.1.0")).toEqual({
+    recursiveReadOnlyMounts: false,
+    userNamespaces: false,
+  });
+});
+
+test("a runtime that cannot tell is judged by its version", () => {
+  expect(decideFeatures("crun", "1.8.1", undefined, "6.1.0")).toEqual({
+    recursiveReadOnlyMounts: true,
+    userNamespaces: false,
+  });
+  expect(decideFeatures("crun", "1.3", undefined, "6.1.0")).toMatchObject({ recursiveReadOnlyMounts: false });
+  expect(decideFeatures("runc", "1.0.3", undefined, "6.1.0")).toMatchObject({ recursiveReadOnlyMounts: false });
+});
+
+test("garbage for features is none", () => {
+  for (const text of ["", "{", "[]", '{"mountOptions": "rro"}', '{"linux": 3}']) {
+    expect(decideFeatures("youki", "0.3", text, "6.1.0")).toEqual({
+      recursiveReadOnlyMounts: false,
+      userNamespaces: false,
+    });
+  }
+});
