@@ -74,6 +74,20 @@ const cni = table({
   default_network: v.optional(text, ""),
 });
 
+const optionalFile = v.optional(v.union([v.literal(""), absolutePath], "must be an absolute path, or empty"), "");
+
+const streaming = table({
+  address: v.optional(v.pipe(text, v.ip("must be an IP address")), "127.0.0.1"),
+  port: v.optional(v.pipe(v.number("must be a number"), v.integer(), v.minValue(0), v.maxValue(65_535)), 0),
+  tls_cert: optionalFile,
+  tls_key: optionalFile,
+  tls_client_ca: optionalFile,
+  idle_timeout_s: v.optional(
+    v.pipe(v.number("must be a number"), v.integer(), v.minValue(0), v.maxValue(604_800)),
+    14_400,
+  ),
+});
+
 const registry = table({
   mirrors: v.optional(v.array(mirror, "must be a list of hosts"), []),
   insecure: v.optional(v.boolean("must be true or false"), false),
@@ -96,6 +110,7 @@ export const configSchema = table({
     runc: { path: "runc" },
   }),
   cni: v.optional(cni, {}),
+  streaming: v.optional(streaming, {}),
   registries: v.optional(v.pipe(anyTable, v.record(registryHost, registry)), {}),
 });
 
@@ -139,6 +154,10 @@ export function checkTogether(config: ConfigTable): ConfigIssue[] {
   const issues: ConfigIssue[] = [];
   if (!Object.hasOwn(config.runtimes, config.default_runtime)) {
     issues.push({ path: ["default_runtime"], text: `names no table of runtimes: "${config.default_runtime}"` });
+  }
+  const { tls_cert, tls_key, tls_client_ca } = config.streaming;
+  if ((tls_cert === "") !== (tls_key === "") || (tls_client_ca !== "" && tls_cert === "")) {
+    issues.push({ path: ["streaming", "tls_cert"], text: "and tls_key go together, and tls_client_ca with them" });
   }
   if (isWithin(config.root, config.state) || isWithin(config.state, config.root)) {
     issues.push({ path: ["state"], text: `must not lie in root, nor root in it: "${config.state}", "${config.root}"` });

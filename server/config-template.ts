@@ -40,6 +40,17 @@ plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
 cache_dir = "/var/lib/cni"
 default_network = ""
 
+# Where the URLs of Exec, Attach and PortForward lead; kubelet must reach it. Port 0 is any free port.
+# With a certificate and its key (and a client CA, to ask clients for theirs) it speaks TLS.
+[streaming]
+address = "127.0.0.1"
+port = 0
+tls_cert = ""
+tls_key = ""
+tls_client_ca = ""
+# A connection over which nothing moves for so long is closed; 0 is never.
+idle_timeout_s = 14400
+
 # Registries by host or host:port. Mirrors (host, host:port or host/path) are asked in their order, then the host.
 # Plain HTTP is spoken only to hosts with insecure = true.
 # [registries."registry.k8s.io"]

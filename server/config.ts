@@ -6,6 +6,7 @@ import { checkTable, checkTogether, defaultTable, isTable } from "./config-schem
 import type { ConfigIssue, ConfigTable } from "./config-schema.ts";
 
 export const defaultConfigPath = "/etc/berth/berth.toml";
+import type { StreamingConfig } from "./streaming/index.ts";
 
 export type LogLevel = ConfigTable["log_level"];
 
@@ -27,6 +28,7 @@ export interface Config {
     /** Absent: the first network by file name. */
     readonly defaultNetwork?: string;
   };
+  readonly streaming: StreamingConfig;
   /** By host or host:port. */
   readonly registries: Readonly<Record<string, { readonly mirrors: readonly string[]; readonly insecure: boolean }>>;
 }
@@ -112,6 +114,15 @@ function freezeDeep<T>(value: T): T {
   return Object.freeze(value);
 }
 
+/** A client has so long to open its streams, as in both peers. */
+const streamCreationTimeoutMs = 30_000;
+
+function toStreaming(table: ConfigTable["streaming"]): StreamingConfig {
+  const { address, port, tls_cert: certFile, tls_key: keyFile, tls_client_ca: clientCaFile } = table;
+  const tls = certFile === "" ? {} : { tls: { certFile, keyFile, ...(clientCaFile === "" ? {} : { clientCaFile }) } };
+  return { address, port, ...tls, idleTimeoutMs: table.idle_timeout_s * 1000, streamCreationTimeoutMs };
+}
+
 function toConfig(table: ConfigTable): Config {
   const { conf_dir, plugin_dirs, cache_dir, default_network } = table.cni;
   const defaultNetwork = default_network === "" ? {} : { defaultNetwork: default_network };
@@ -125,6 +136,7 @@ function toConfig(table: ConfigTable): Config {
     monitor: table.monitor,
     runtimes: table.runtimes,
     cni: { confDir: conf_dir, pluginDirs: plugin_dirs, cacheDir: cache_dir, ...defaultNetwork },
+    streaming: toStreaming(table.streaming),
     registries: table.registries,
   });
 }

@@ -18,6 +18,8 @@ import { imageHandlers } from "./image-service.ts";
 import { makePassage } from "./listener.ts";
 import { runtimeHandlers } from "./runtime-service.ts";
 import { openRuntimes } from "./runtimes.ts";
+import { streamHandlers } from "./stream-urls.ts";
+import { createStreamingServer } from "./streaming/index.ts";
 import { readVersion } from "./version.ts";
 
 /** Opens every room with its part of the configuration, those below first; they are disposed the other way round. */
@@ -52,9 +54,11 @@ export async function openRooms(parts: {
     }),
   );
 
+  const streaming = undo.use(await createStreamingServer({ config: config.streaming, backend: pods.streams, log }));
+
   const open = undo.move();
   return {
-    handlers: { ...runtimeHandlers(pods), ...imageHandlers(images) },
+    handlers: { ...runtimeHandlers({ ...pods, ...streamHandlers(pods.streams, streaming) }), ...imageHandlers(images) },
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   };
 }
