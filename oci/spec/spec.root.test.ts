@@ -17,6 +17,7 @@ import { buildContainerSpec, buildPauseSpec } from "./container-spec.ts";
 import type { ContainerSpecInput, HostFacts } from "./input.ts";
 import type { Spec } from "./oci-types.ts";
 import { parseSeccompProfile } from "./seccomp-file.ts";
+import { withBuiltSeccomp } from "./seccomp-reuse.ts";
 import { containerConfig, criMount, imageDefaults, linuxResources, sandboxConfig, securityContext } from "./testing.ts";
 import { resolveUser } from "./user.ts";
 
@@ -372,4 +373,22 @@ describe.each(["crun", "runc"])("a spec run by %s", (runtime) => {
       err: "",
     });
   });
+});
+
+test("crun runs under a filter that it built for another container", async () => {
+  const first = inputFor({ command: ["/bin/probe"] });
+  const spec = buildContainerSpec(first);
+  const bundle = join(directory, first.id);
+  const root = join(directory, "state-reuse");
+  await mkdir(bundle);
+  await writeFile(join(bundle, "config.json"), JSON.stringify(spec));
+  await must("crun", "--root", root, "create", "--bundle", bundle, first.id);
+  const filter = await readFile(join(root, first.id, "seccomp.bpf"));
+  await must("crun", "--root", root, "delete", "--force", first.id);
+
+  const second = inputFor({ command: ["/bin/probe"] });
+  const reused = await runSpec("crun", second.id, withBuiltSeccomp(buildContainerSpec(second), filter));
+  const third = inputFor({ command: ["/bin/probe"] });
+  expect(reused).toEqual(await runSpec("crun", third.id, buildContainerSpec(third)));
+  expect(answersOf(reused.out)).toMatchObject({ clone: "ok", mount: "EPERM", clone3: "ENOSYS" });
 });
