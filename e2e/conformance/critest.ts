@@ -97,12 +97,17 @@ function judge(
   name: string,
 ): { name: string; result: "passed" | "failed" | "skipped"; detail: string } {
   const seconds = `${(spec.RunTime / 1e9).toFixed(1)} s`;
-  const message = (spec.Failure?.Message ?? "").trim();
+  const message = firstLines(spec.Failure?.Message ?? "");
   if (spec.State === "passed") return { name, result: "passed", detail: seconds };
   const expected = expectedSkips.find(({ pattern }) => pattern.test(`${name} `));
   if (spec.State !== "skipped") return { name, result: "failed", detail: `${seconds}, ${spec.State}: ${message}` };
   if (expected === undefined) return { name, result: "failed", detail: `unexpected skip: ${message}` };
   return { name, result: "skipped", detail: `${expected.reason}: ${message}` };
+}
+
+/** Gomega prints whole objects after the reason; ginkgo has shown them already. */
+function firstLines(message: string): string {
+  return message.trim().split("\n").slice(0, 4).join(" ").replaceAll(/\s+/gu, " ").slice(0, 300);
 }
 
 async function listSharedMemory(): Promise<ReadonlySet<string>> {

@@ -31,6 +31,7 @@ interface PodOptions {
 export class Fixture {
   #daemon: Daemon | undefined;
   #empty: Traces | undefined;
+  #resources = new AsyncDisposableStack();
   #nextName = 0;
 
   get daemon(): Daemon {
@@ -51,29 +52,26 @@ export class Fixture {
   }
 
   async open(options: FixtureOptions): Promise<void> {
-    const workspace = await createWorkspace();
+    await using resources = new AsyncDisposableStack();
+    const workspace = resources.use(await createWorkspace());
+    resources.defer(() => removeNodeNetwork(workspace));
     const registries = [inject("registry"), ...(options.registries?.() ?? [])];
-    this.#daemon = await startDaemon(workspace, { registries });
+    this.#daemon = resources.use(await startDaemon(workspace, { registries }));
     this.#empty = await this.findTraces();
     for (const name of options.pull ?? ["busybox"]) {
       await this.call("PullImage", { image: { image: this.image(name) } });
     }
+    this.#resources = resources.move();
   }
 
   /** Removes all pods and images, and fails when anything is left of them. */
   async close(): Promise<void> {
-    const { workspace } = this.daemon;
-    try {
-      for (const { id } of (await this.call("ListPodSandbox")).items) await this.removePod(id);
-      for (const { id } of (await this.call("ListImages")).images)
-        await this.call("RemoveImage", { image: { image: id } });
-      if (this.#empty === undefined) return;
-      await this.expectNothingNew(this.#empty);
-    } finally {
-      await this.daemon[Symbol.asyncDispose]();
-      await removeNodeNetwork(workspace);
-      await workspace[Symbol.asyncDispose]();
-    }
+    await using _resources = this.#resources;
+    if (this.#empty === undefined) return; // it never came up
+    for (const { id } of (await this.call("ListPodSandbox")).items) await this.removePod(id);
+    for (const { id } of (await this.call("ListImages")).images)
+      await this.call("RemoveImage", { image: { image: id } });
+    await this.expectNothingNew(this.#empty);
   }
 
   findTraces(): Promise<Traces> {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, rmdir } from "node:fs/promises";
 import path from "node:path";
 
 /** Everything that one daemon under test reads and writes, in one throwaway folder. */
@@ -33,10 +33,22 @@ export async function createWorkspace(): Promise<Workspace> {
     cgroupParent: `/berth-e2e-${randomBytes(4).toString("hex")}`,
     bridge: `berth${randomBytes(3).toString("hex")}`,
     async [Symbol.asyncDispose](): Promise<void> {
+      await removeCgroups(workspace.cgroupParent);
       await rm(directory, { recursive: true, force: true });
     },
   };
   for (const name of ["tmp", "logs", "cni/net.d", "cni/cache/results", "cni/ipam"])
     await mkdir(at(name), { recursive: true });
   return workspace;
+}
+
+/** Removes the parent cgroup, as kubelet would remove its own, from every hierarchy; fails if anything is in it. */
+async function removeCgroups(cgroupParent: string): Promise<void> {
+  const hierarchies = ["", ...(await readdir("/sys/fs/cgroup"))];
+  for (const hierarchy of hierarchies) {
+    await rmdir(path.join("/sys/fs/cgroup", hierarchy, cgroupParent)).catch((thrown: unknown) => {
+      const code = thrown instanceof Error && "code" in thrown ? thrown.code : "";
+      if (code !== "ENOENT" && code !== "ENOTDIR") throw thrown;
+    });
+  }
 }
