@@ -28,7 +28,8 @@ export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal):
   }
 }
 
-export function createSharedWork<T>(): SharedWork<T> {
+/** @param options.lastWaits The last caller to leave does so only when the aborted work has cleaned up. */
+export function createSharedWork<T>(options: { readonly lastWaits?: boolean } = {}): SharedWork<T> {
   const works = new Map<string, Running<T>>();
 
   function begin(key: string, start: (signal: AbortSignal) => Promise<T>): Running<T> {
@@ -54,7 +55,10 @@ export function createSharedWork<T>(): SharedWork<T> {
         return await untilAborted(work.promise, signal);
       } finally {
         work.callers -= 1;
-        if (work.callers === 0 && works.get(key) === work) work.controller.abort(signal.reason);
+        if (work.callers === 0 && works.get(key) === work) {
+          work.controller.abort(signal.reason);
+          if (options.lastWaits) await Promise.allSettled([work.promise]);
+        }
       }
     },
     async [Symbol.asyncDispose]() {

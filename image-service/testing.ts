@@ -1,9 +1,15 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 
 import type { Call, Logger } from "../cri-api/index.ts";
+import { spawn, which } from "../native/index.ts";
+import { hostPlatform } from "./platform.ts";
 
 /** One member of a test archive; sensible values stand in for what is left out. */
 export interface TestEntry {
@@ -84,6 +90,7 @@ export interface TestImage {
   readonly blobs: ReadonlyMap<string, Buffer>;
   readonly manifest: Buffer;
   readonly mediaType: string;
+  readonly architecture: string;
   readonly layers: readonly { readonly digest: string; readonly diffId: string }[];
 }
 
@@ -105,10 +112,11 @@ export function makeImage(tars: readonly Buffer[], options: TestImageOptions = {
     blobs.set(sha256(blob), blob);
     return { digest: sha256(blob), diffId: sha256(tar), size: blob.length };
   });
+  const architecture = options.architecture ?? hostPlatform().architecture;
   const config = Buffer.from(
     JSON.stringify({
       os: "linux",
-      architecture: options.architecture ?? (process.arch === "x64" ? "amd64" : process.arch),
+      architecture,
       config: options.config ?? {},
       rootfs: { type: "layers", diff_ids: options.diffIds ?? layers.map(({ diffId }) => diffId) },
     }),
@@ -129,7 +137,98 @@ export function makeImage(tars: readonly Buffer[], options: TestImageOptions = {
       layers: layers.map(({ digest, size }) => ({ mediaType: options.layerType ?? layerType, digest, size })),
     }),
   );
-  return { id: sha256(config), blobs, manifest, mediaType, layers };
+  return { id: sha256(config), blobs, manifest, mediaType, architecture, layers };
+}
+
+/** Any registry on loopback that takes images over plain HTTP. */
+export interface TestRegistry extends AsyncDisposable {
+  /** `127.0.0.1:port` */
+  readonly host: string;
+  putBlob(repository: string, digest: string, body: Buffer): void | Promise<void>;
+  putManifest(repository: string, name: string, mediaType: string, body: Buffer): void | Promise<void>;
+}
+
+/**
+ * Pushes an image to `repository:tag`, or an index of several.
+ *
+ * @returns the digest that the tag stands for.
+ */
+export async function pushToRegistry(
+  registry: TestRegistry,
+  name: `${string}:${string}`,
+  image: TestImage,
+  index: readonly TestImage[] = [],
+): Promise<string> {
+  const [repository = "", tag = ""] = name.split(":");
+  for (const each of [image, ...index]) {
+    for (const [digest, blob] of each.blobs) await registry.putBlob(repository, digest, blob);
+    const reference = index.length === 0 ? tag : sha256(each.manifest);
+    await registry.putManifest(repository, reference, each.mediaType, each.manifest);
+  }
+  if (index.length === 0) return sha256(image.manifest);
+  const mediaType = "application/vnd.oci.image.index.v1+json";
+  const manifests = index.map(({ manifest, mediaType: type, architecture }) => ({
+    mediaType: type,
+    digest: sha256(manifest),
+    size: manifest.length,
+    platform: { os: "linux", architecture },
+  }));
+  const body = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests }));
+  await registry.putManifest(repository, tag, mediaType, body);
+  return sha256(body);
+}
+
+async function put(url: string, contentType: string, body: Buffer): Promise<void> {
+  const response = await fetch(url, { method: "PUT", headers: { "content-type": contentType }, body });
+  if (response.status !== 201) throw new Error(`PUT ${url}: ${response.status} ${await response.text()}`);
+}
+
+/** Starts Debian's docker-registry with storage of its own. */
+export async function startDockerRegistry(): Promise<TestRegistry> {
+  const program = await which("docker-registry");
+  if (program === undefined) throw new Error("docker-registry is not installed (Debian package docker-registry)");
+  const storage = await mkdtemp(join(tmpdir(), "berth-registry-"));
+  const host = `127.0.0.1:${await freePort()}`;
+  const config = `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${storage}/data}}\nhttp: {addr: "${host}"}\n`;
+  await writeFile(join(storage, "config.yml"), config);
+  const argv = [program, "serve", join(storage, "config.yml")] as const;
+  const child = spawn({ argv: [...argv], env: {}, stdio: ["null", "null", "null"] });
+  const isUp = (): Promise<boolean> =>
+    fetch(`http://${host}/v2/`).then(
+      (response) => response.ok,
+      () => false,
+    );
+  for (let tries = 0; !(await isUp()); tries += 1) {
+    if (tries > 200) throw new Error("docker-registry did not come up");
+    await sleep(25);
+  }
+  return {
+    host,
+    async putBlob(repository, digest, body) {
+      const started = await fetch(`http://${host}/v2/${repository}/blobs/uploads/`, { method: "POST" });
+      const location = started.headers.get("location") ?? "";
+      await put(`${location}&digest=${digest}`, "application/octet-stream", body);
+    },
+    async putManifest(repository, name, mediaType, body) {
+      await put(`http://${host}/v2/${repository}/manifests/${name}`, mediaType, body);
+    },
+    async [Symbol.asyncDispose]() {
+      child.kill(constants.signals.SIGKILL);
+      await child.exited;
+      await rm(storage, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A port of loopback that nobody listens on. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise<void>((resolve) => {
+    server.close(() => resolve());
+  });
+  return port;
 }
 
 /** One request as a handler of the fake registry sees it. */
@@ -141,9 +240,7 @@ export interface FakeRequest {
 }
 
 /** A registry that does what it is told, over plain HTTP on loopback. */
-export interface FakeRegistry extends AsyncDisposable {
-  /** `127.0.0.1:port` */
-  readonly host: string;
+export interface FakeRegistry extends TestRegistry {
   /** Everything that was asked: `GET /v2/…`. */
   readonly requests: { readonly line: string; readonly headers: IncomingMessage["headers"] }[];
   push(repository: string, tag: string, image: TestImage): void;

@@ -12,10 +12,14 @@ async function* cut(bytes: Buffer, size: number): AsyncGenerator<Buffer, void> {
   for (let offset = 0; offset < bytes.length; offset += size) yield bytes.subarray(offset, offset + size);
 }
 
-async function inflate(bytes: Buffer, size = 64 << 10): Promise<Buffer> {
+async function collect(source: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of decompress(cut(bytes, size))) chunks.push(Buffer.from(chunk));
+  for await (const chunk of source) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
+}
+
+async function inflate(bytes: Buffer, size = 64 << 10): Promise<Buffer> {
+  return await collect(decompress(cut(bytes, size)));
 }
 
 function skippable(length: number): Buffer {
@@ -68,7 +72,7 @@ describe("decompress", () => {
       yield gzipSync(text).subarray(0, 5000);
       throw new Error("the network is gone");
     }
-    await expect(Array.fromAsync(decompress(failing()))).rejects.toThrow("the network is gone");
+    await expect(collect(decompress(failing()))).rejects.toThrow("the network is gone");
   });
 
   test("a reader may stop early", async () => {
@@ -89,7 +93,7 @@ describe("decompress", () => {
 test("zstd input is cut exactly at the ends of frames", () => {
   const parts = [skippable(3), zstdCompressSync(first), zstdCompressSync(randomBytes(10)), zstdCompressSync("")];
   const splitter = createZstdFrames();
-  expect([...splitter.split(Buffer.concat(parts))].map(({ length }) => length)).toEqual(
+  expect(Array.from(splitter.split(Buffer.concat(parts)), ({ length }) => length)).toEqual(
     parts.map(({ length }) => length),
   );
   const byByte = createZstdFrames();

@@ -102,7 +102,7 @@ export async function openLayerStore(files: LayerFiles, log: Logger): Promise<La
     layers: new Map((await files.load()).map((record) => [record.diffId, record])),
     holders: new Map(),
     removals: new Map(),
-    unpacking: createSharedWork(),
+    unpacking: createSharedWork({ lastWaits: true }),
     syncing: Promise.resolve(),
   };
   const { layers } = state;
