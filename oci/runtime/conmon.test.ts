@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { conmonArguments, parseHandshake } from "./conmon.ts";
+import { conmonArguments } from "./conmon.ts";
+import { parseHandshake } from "./conmon-launch.ts";
 
 const config = {
   path: "/usr/bin/conmon",

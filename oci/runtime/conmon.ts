@@ -1,37 +1,17 @@
 import { access, readdir, rm, stat } from "node:fs/promises";
-import type { Socket } from "node:net";
 import { join } from "node:path";
-import { addAbortSignal } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
-import type { Child, ProcessIdentity, SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
-import {
-  connectSeqpacket,
-  openProcess,
-  processIdentity,
-  readFileBounded,
-  spawn,
-  writeFifo,
-} from "../../native/index.ts";
+import type { SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
+import { connectSeqpacket, openProcess, readFileBounded, writeFifo } from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
+import { execOnTerminal, readExecExit } from "./conmon-exec.ts";
+import { hearHandshake, monitorOf, pidFile, withConmon } from "./conmon-launch.ts";
+import type { ConmonConfig } from "./conmon-launch.ts";
 import type { Monitor, MonitorLaunch, MonitorOutcome } from "./monitor.ts";
 import { descendantsOf, killUntilGone } from "./process-tree.ts";
-import { parseJson } from "./state.ts";
 
-export interface ConmonConfig {
-  readonly path: string;
-  readonly runtimePath: string;
-  readonly runtimeArguments: readonly string[];
-  readonly usesSystemdCgroups: boolean;
-  readonly exitDirectory: string;
-  readonly env: Readonly<Record<string, string>>;
-}
-
-const maxHandshakeBytes = 64 * 1024;
-const maxPidFileBytes = 32;
 const killDeadlineMs = 5_000;
-const pidFile = "conmon.pid";
 /** What conmon leaves in a bundle; it removes nothing itself. */
 const leftovers = ["attach", "ctl", "winsz", "init.pid", pidFile, "oom"] as const;
 
@@ -44,6 +24,8 @@ export function createConmon(config: ConmonConfig): Monitor {
     reopenLog: (bundle) => control(bundle, "2 0 0\n"),
     holdsFile,
     resize: (bundle, { height, width }) => control(bundle, `1 ${cells(height)} ${cells(width)}\n`),
+    execOnTerminal: (signal, exec) => execOnTerminal(config, signal, exec),
+    readExecExit: ({ directory, id }) => readExecExit(directory, id),
     attach: attachTo,
   };
 }
@@ -72,95 +54,17 @@ export function conmonArguments(config: ConmonConfig, launch: MonitorLaunch): re
 }
 
 async function launchConmon(config: ConmonConfig, signal: AbortSignal, launch: MonitorLaunch): Promise<MonitorOutcome> {
-  signal.throwIfAborted();
-  await rm(join(launch.bundle, pidFile), { force: true }); // one of an earlier try would have us signal a stranger
-  const child = spawn({
-    argv: conmonArguments(config, launch),
-    env: { ...config.env, _OCI_SYNCPIPE: "3", _OCI_STARTPIPE: "4" },
-    cwd: launch.bundle, // where conmon puts its `oom` file
-    stdio: ["null", "null", "pipe-write", "socket", "socket"],
-    session: true,
-  });
-  const [, , complaints, sync, start] = child.stdio;
-  if (!complaints || !sync || !start) throw new CriError(Code.Internal, "the monitor's pipes are missing");
-  const said = collectComplaints(complaints);
-  try {
+  const { bundle } = launch;
+  await rm(join(bundle, pidFile), { force: true }); // one of an earlier try would have us signal a stranger
+  const argv = conmonArguments(config, launch);
+  // the working directory is where conmon puts its `oom` file
+  return await withConmon({ argv, env: config.env, cwd: bundle, tellsReady: false }, signal, async (pipes) => {
     await launch.prepare();
-    start.on("error", () => undefined).end("\0"); // EPIPE if it failed at once: the silence on `sync` tells
-    const line = await readFirstLine(sync, signal);
-    if (line === undefined) {
-      await child.exited;
-      return { kind: "failed", output: said() };
-    }
-    return await settle(child, launch.bundle, parseHandshake(line), said);
-  } catch (thrown) {
-    await killBeforeFork(child);
-    signal.throwIfAborted();
-    throw thrown;
-  } finally {
-    for (const socket of [complaints, sync, start]) socket.destroy();
-  }
-}
-
-/** The real monitor is this child's until its pid file is written; after that, `end` finds it by the file. */
-async function killBeforeFork(child: Child): Promise<void> {
-  child.kill(19);
-  await killUntilGone(() => descendantsOf(child.pid), killDeadlineMs);
-  child.kill(9);
-  await child.exited;
-}
-
-async function settle(child: Child, bundle: string, told: Handshake, said: () => string): Promise<MonitorOutcome> {
-  await child.exited; // the one that forked the real monitor and wrote its pid; ends at once
-  if (told.pid <= 0) return { kind: "failed", output: told.message === "" ? said() : told.message };
-  return { kind: "created", initPid: told.pid, monitor: await monitorOf(bundle) };
-}
-
-interface Handshake {
-  readonly pid: number;
-  readonly message: string;
-}
-
-const handshakeSchema = v.object({
-  pid: v.optional(v.pipe(v.number(), v.integer())),
-  data: v.optional(v.pipe(v.number(), v.integer())),
-  message: v.optional(v.string()),
-});
-
-/** conmon's one line: `{"pid": 42}`, `{"pid": -1, "message": "…"}`; `data` for `pid` with `--api-version`. */
-export function parseHandshake(line: string): Handshake {
-  const parsed = v.safeParse(handshakeSchema, parseJson(line));
-  if (!parsed.success) return { pid: -1, message: "the monitor's answer cannot be read" };
-  return { pid: parsed.output.pid ?? parsed.output.data ?? -1, message: parsed.output.message ?? "" };
-}
-
-/** Undefined when the other side closes without one, or with one that is too long. */
-async function readFirstLine(socket: Socket, signal: AbortSignal): Promise<string | undefined> {
-  addAbortSignal(signal, socket);
-  let text = "";
-  for await (const chunk of socket) {
-    text += String(chunk);
-    const end = text.indexOf("\n");
-    if (end >= 0) return text.slice(0, end);
-    if (text.length > maxHandshakeBytes) return undefined;
-  }
-  return undefined;
-}
-
-/** The pipe stays open in what conmon starts, so its end is not waited for. */
-function collectComplaints(socket: Socket): () => string {
-  let text = "";
-  socket.on("error", () => undefined);
-  socket.on("data", (chunk) => {
-    if (text.length < maxHandshakeBytes) text += chunk.toString("utf8");
+    pipes.start.end("\0");
+    const told = await hearHandshake(pipes, signal);
+    if (told.pid <= 0) return { kind: "failed", output: told.message };
+    return { kind: "created", initPid: told.pid, monitor: await monitorOf(bundle) };
   });
-  return () => text;
-}
-
-async function monitorOf(bundle: string): Promise<ProcessIdentity | undefined> {
-  const text = await readFileBounded(join(bundle, pidFile), maxPidFileBytes);
-  const pid = Number(text?.toString("latin1").trim() || Number.NaN);
-  return Number.isInteger(pid) && pid > 1 ? await processIdentity(pid) : undefined;
 }
 
 async function endConmon(bundle: string, graceMs: number): Promise<void> {

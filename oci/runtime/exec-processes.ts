@@ -4,6 +4,7 @@ import { processesIn } from "./cgroup-processes.ts";
 import { descendantsOf, killUntilGone, readStat } from "./process-tree.ts";
 import type { ProcessStat } from "./process-tree.ts";
 import type { RunningExec } from "./exec.ts";
+import type { ContainerState } from "./state.ts";
 
 const sigstop = 19;
 const sigkill = 9;
@@ -11,22 +12,24 @@ const sigcont = 18;
 const reapMs = 1_000;
 const killDeadlineMs = 5_000;
 
+/** A process outside the container below which a command runs in it: the runtime, or a monitor. */
+interface Root {
+  readonly pid: number;
+  /** From then on its number may be somebody else's. */
+  hasEnded(): boolean;
+}
+
 /**
  * Ends an exec with everything it started: the tree below the runtime, and who left the tree but stayed in its process
  * groups or sessions (a child whose parent has ended is init's child). A process that made a session of its own and then
- * lost its parent before now cannot be told from the container's own; it stays, as under every other runtime.
+ * lost its parent before now cannot be told from the container's own; it stays, as under every other runtime. An exec
+ * that has ended is left alone.
  */
 export async function killExec(exec: RunningExec): Promise<void> {
   const { child, container } = exec;
+  if (exec.hasEnded()) return;
   child.kill(sigstop); // it may be about to fork the command
-  const others = new Set((await Promise.all([process.pid, container.init.pid].map(readStat))).flatMap(familiesOf));
-  const families = new Set<number>([child.pid]);
-  const killAll = async (): Promise<unknown> =>
-    await killUntilGone(async () => {
-      const tree = await descendantsOf(child.pid);
-      for (const family of tree.flatMap(familiesOf)) if (!others.has(family)) families.add(family);
-      return [...tree, ...(await strayed(container.cgroups, families, tree))];
-    }, killDeadlineMs);
+  const killAll = hunt({ pid: child.pid, hasEnded: () => exec.hasEnded() }, container);
   await killAll();
   if (await exec.wasStarted()) {
     // It reaps the command and follows it. Killed now, it would leave a zombie in the container, which could not end
@@ -38,6 +41,19 @@ export async function killExec(exec: RunningExec): Promise<void> {
   child.kill(sigkill);
   await child.exited;
   await killAll();
+}
+
+/** Kills what is below the root and what strayed from there; each call goes on with what the ones before have learnt. */
+export function hunt(root: Root, container: ContainerState): () => Promise<void> {
+  const families = new Set<number>([root.pid]);
+  return async () => {
+    const others = new Set((await Promise.all([process.pid, container.init.pid].map(readStat))).flatMap(familiesOf));
+    await killUntilGone(async () => {
+      const tree = root.hasEnded() ? [] : await descendantsOf(root.pid);
+      for (const family of tree.flatMap(familiesOf)) if (!others.has(family)) families.add(family);
+      return [...tree, ...(await strayed(container.cgroups, families, tree))];
+    }, killDeadlineMs);
+  };
 }
 
 /** crun starts a command in the session of a process that is gone by then, so no living leader tells it. */

@@ -9,6 +9,7 @@ import { openConsoleSocket, setWindowSize } from "../../native/index.ts";
 import { exitCodeOf, notStarted, startExec } from "./exec.ts";
 import type { RunningExec } from "./exec.ts";
 import { killExec } from "./exec-processes.ts";
+import { execBelowMonitor } from "./exec-below-monitor.ts";
 import type { RuntimeHost } from "./host.ts";
 import { execDirectory } from "./state.ts";
 import type { ExecCommand, ExecStreams } from "./types.ts";
@@ -17,7 +18,10 @@ const maxReasonBytes = 64 * 1024;
 
 export async function exec(host: RuntimeHost, signal: AbortSignal, command: ExecCommand): Promise<ExecStreams> {
   signal.throwIfAborted();
-  return await (command.process.terminal ? execOnTerminal(host, signal, command) : execOnPipes(host, signal, command));
+  if (!command.process.terminal) return await execOnPipes(host, signal, command);
+  // runc hands over a terminal only to who does without the exit code
+  const open = host.program === "crun" ? execOnTerminal : execBelowMonitor;
+  return await open(host, signal, command);
 }
 
 async function execOnPipes(host: RuntimeHost, signal: AbortSignal, command: ExecCommand): Promise<ExecStreams> {
@@ -36,22 +40,15 @@ async function execOnPipes(host: RuntimeHost, signal: AbortSignal, command: Exec
 
 /** The runtime makes the terminal inside the container and sends us its other side. */
 async function execOnTerminal(host: RuntimeHost, signal: AbortSignal, command: ExecCommand): Promise<ExecStreams> {
-  if (host.program !== "crun") {
-    throw new CriError(Code.Unimplemented, `runtime "${host.program}" runs no command on a terminal yet`);
-  }
   const socketPath = join(execDirectory(host.config), `${randomBytes(6).toString("hex")}.tty`);
   await using socket = await openConsoleSocket(socketPath);
-  const running = await startExec(host, command, ["null", "null", "pipe-write"], [`--console-socket=${socketPath}`]);
-  const stderr = running.child.stdio[2];
+  const running = await startExec(host, command, ["null", "null", "null"], socketPath);
   try {
-    if (!stderr) throw new CriError(Code.Internal, "the command's pipes are missing");
-    if (!(await hasStarted(running, signal))) throw notStarted(host, command, await readAll(stderr));
+    if (!(await hasStarted(running, signal))) throw notStarted(host, command, await running.readLog());
     return terminalStreams(await socket.terminal, running);
   } catch (thrown) {
     await abandon(running);
     throw thrown;
-  } finally {
-    stderr?.destroy();
   }
 }
 
@@ -82,12 +79,10 @@ function endingOf(running: RunningExec): Pick<ExecStreams, "exited" | "kill"> {
 
 /** The runtime writes the pid file when the command has been executed; without one, its own end is a failure. */
 async function hasStarted(running: RunningExec, signal: AbortSignal): Promise<boolean> {
-  let hasEnded = false;
-  const ended = running.child.exited.then(() => (hasEnded = true));
-  for (let pauseMs = 2; !hasEnded; pauseMs = Math.min(2 * pauseMs, 20)) {
+  for (let pauseMs = 2; !running.hasEnded(); pauseMs = Math.min(2 * pauseMs, 20)) {
     if (await running.wasStarted()) return true;
     signal.throwIfAborted();
-    await Promise.race([ended, sleep(pauseMs)]);
+    await Promise.race([running.child.exited, sleep(pauseMs)]);
   }
   return await running.wasStarted();
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ExitStatus, StdioSpec } from "../../native/index.ts";
-import { isAlive, spawn } from "../../native/index.ts";
+import { isAlive, readFileBounded, spawn } from "../../native/index.ts";
 import { isStarted } from "./container-start.ts";
 import { killExec } from "./exec-processes.ts";
 import { runtimeFailure } from "./failure.ts";
@@ -17,13 +17,17 @@ import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
 
 /** How long output may still come after the command's end, when a process that it left behind holds the pipes. */
 const drainMs = 250;
+const maxLogBytes = 1024 * 1024;
 
 /** One `runtime exec`, and the private files that go with it. */
 export interface RunningExec {
   readonly child: Child;
   readonly container: ContainerState;
+  hasEnded(): boolean;
   /** Whether the command itself was executed; false as long as it is the runtime that fails. */
   wasStarted(): Promise<boolean>;
+  /** With a console socket: why the runtime failed, which it would else tell the terminal. */
+  readLog(): Promise<Buffer>;
   removeFiles(): Promise<void>;
 }
 
@@ -32,31 +36,42 @@ export async function startExec(
   host: RuntimeHost,
   exec: ExecCommand,
   stdio: readonly StdioSpec[],
-  extraArguments: readonly string[] = [],
+  consoleSocket?: string,
 ): Promise<RunningExec> {
   const container = await requireRunning(host, exec.id);
-  const files = join(execDirectory(host.config), randomUUID());
-  const [specFile, pidFile] = [`${files}.json`, `${files}.pid`];
-  await writeFile(specFile, JSON.stringify(exec.process), { mode: 0o600 });
+  const base = join(execDirectory(host.config), randomUUID());
+  const files = { spec: `${base}.json`, pid: `${base}.pid`, log: `${base}.log` };
   const removeFiles = async (): Promise<void> => {
-    await Promise.all([specFile, pidFile].map((path) => rm(path, { force: true })));
+    const made = consoleSocket === undefined ? [files.spec, files.pid] : Object.values(files);
+    await Promise.all(made.map((path) => rm(path, { force: true })));
   };
   try {
+    await writeFile(files.spec, JSON.stringify(exec.process), { mode: 0o600 });
     const child = spawn({
       argv: [
         host.config.path,
         ...globalArguments(host.config),
+        ...(consoleSocket === undefined ? [] : [`--log=${files.log}`]),
         "exec",
-        `--process=${specFile}`,
-        `--pid-file=${pidFile}`,
-        ...extraArguments,
+        `--process=${files.spec}`,
+        `--pid-file=${files.pid}`,
+        ...(consoleSocket === undefined ? [] : [`--console-socket=${consoleSocket}`]),
         exec.id,
       ],
       env: runtimeEnvironment,
       stdio,
       processGroup: true,
     });
-    return { child, container, wasStarted: async () => await isThere(pidFile), removeFiles };
+    let hasEnded = false;
+    void child.exited.then(() => (hasEnded = true));
+    return {
+      child,
+      container,
+      hasEnded: () => hasEnded,
+      wasStarted: async () => await isThere(files.pid),
+      readLog: async () => (await readFileBounded(files.log, maxLogBytes)) ?? Buffer.alloc(0),
+      removeFiles,
+    };
   } catch (thrown) {
     await removeFiles();
     throw thrown;
@@ -64,7 +79,7 @@ export async function startExec(
 }
 
 /** crun 1.8.1 enters whatever process has the pid of a dead container's init, and a created one before its start. */
-async function requireRunning(host: RuntimeHost, id: string): Promise<ContainerState> {
+export async function requireRunning(host: RuntimeHost, id: string): Promise<ContainerState> {
   const [state, hasStarted] = await Promise.all([host.states.load(id), isStarted(host, id)]);
   if (!state || !hasStarted || !isAlive(state.init)) {
     throw new CriError(Code.FailedPrecondition, `container "${id}" is not running`);

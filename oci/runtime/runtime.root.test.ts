@@ -275,18 +275,23 @@ for (const program of ["crun", "runc"] as const) {
     });
 
     test("a streamed command on a terminal is resized", async () => {
-      const { id, bundle, spec } = await start(["sleep", "1000"]);
+      const { id, bundle, spec, exec } = await start(["sleep", "1000"]);
       const process = { ...spec.process, terminal: true, args: ["sh", "-c", "read go; stty size; exit 3"] };
-      const opening = bench.runtime.exec(soon(), { id, bundle, process });
-      if (program === "runc") return await expect(opening).rejects.toMatchObject({ code: Code.Unimplemented });
-      const streams = await opening;
+      const streams = await bench.runtime.exec(soon(), { id, bundle, process });
       expect(streams.stderr).toBeUndefined();
       streams.resize({ width: 111, height: 33 });
+      await until(async () => (await exec(["sh", "-c", "stty size < /dev/pts/0"])).stdout.toString() === "33 111\n");
       streams.stdin.write("go\n");
       let text = "";
       for await (const chunk of streams.stdout) text += String(chunk);
       expect(text).toBe("go\r\n33 111\r\n");
       expect(await streams.exited).toBe(3);
+      const missing = bench.runtime.exec(soon(), { id, bundle, process: { ...process, args: ["no-such-program"] } });
+      await expect(missing).rejects.toMatchObject({ code: Code.InvalidArgument });
+      const endless = await bench.runtime.exec(soon(), { id, bundle, process: { ...process, args: ["sleep", "900"] } });
+      endless.stdout.resume();
+      await endless.kill();
+      expect(await endless.exited).toBe(137);
     });
 
     test("a bundle's path may be longer than a socket's", async () => {

@@ -133,7 +133,7 @@ export interface Runtime {
   /**
    * Starts a command and hands its streams out once it runs; the signal ends only the starting.
    *
-   * @throws {CriError} as `execSync`; `Unimplemented` for a tty under a runtime that hands no terminal over (runc).
+   * @throws {CriError} as `execSync`.
    */
   exec(signal: AbortSignal, exec: ExecCommand): Promise<ExecStreams>;
   /** Changes the limits of a container: all of them, or on an error none. @throws {CriError} `InvalidArgument` or `Internal`. */
