@@ -47,9 +47,9 @@ export async function hasCgroups(paths: CgroupPaths): Promise<boolean> {
   return directory !== undefined && (await isThere(directory));
 }
 
-/** Where the cgroupfs driver puts a container, known before there is one. Undefined for systemd's names and for roots. */
-export function cgroupPathsOfSpec(cgroupsPath: string | undefined, mounts: CgroupMounts): CgroupPaths | undefined {
-  if (cgroupsPath === undefined || !cgroupsPath.startsWith("/") || basename(cgroupsPath).length < 2) return undefined;
+/** Where the cgroupfs driver puts a container, known before there is one. Undefined unless the path ends in its id. */
+export function cgroupPathsOfSpec(cgroupsPath: string, id: string, mounts: CgroupMounts): CgroupPaths | undefined {
+  if (!cgroupsPath.startsWith("/") || !basename(cgroupsPath).endsWith(id)) return undefined;
   if (cgroupsPath.split("/").includes("..")) return undefined;
   const controllers: Record<string, string> = {};
   for (const [name, { mountPoint }] of Object.entries(mounts.controllers))

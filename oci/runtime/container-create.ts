@@ -1,15 +1,14 @@
 import { lstat, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { openProcess, processIdentity, removeTree, writeFileAtomically } from "../../native/index.ts";
+import { processIdentity, writeFileAtomically } from "../../native/index.ts";
 import { readCgroupPaths } from "./cgroup-paths.ts";
-import type { CgroupPaths } from "./cgroup-paths.ts";
-import { cgroupPathsOfSpec, hasCgroups, killCgroup, removeCgroups } from "./cgroup-processes.ts";
+import { cgroupPathsOfSpec } from "./cgroup-processes.ts";
+import { destroyContainer } from "./container-delete.ts";
 import { runtimeFailure } from "./failure.ts";
 import type { RuntimeHost } from "./host.ts";
-import { hiddenDirectories, invokeRuntime } from "./invocation.ts";
+import { hiddenDirectories } from "./invocation.ts";
 import { assertId } from "./state.ts";
 import type { Spec } from "../spec/oci-types.ts";
 import type { CreatedProcess, CreateProcess } from "./types.ts";
@@ -17,8 +16,6 @@ import type { CreatedProcess, CreateProcess } from "./types.ts";
 /** Longer than any create that gets anywhere; kubelet's own patience is 2 minutes. */
 const createDeadlineMs = 110_000;
 const undoDeadlineMs = 30_000;
-/** conmon writes the exit file within milliseconds of init's end; then it goes. */
-const monitorGraceMs = 1_000;
 
 export async function createContainer(
   host: RuntimeHost,
@@ -35,8 +32,7 @@ export async function createContainer(
   await using undo = new AsyncDisposableStack();
 
   undo.defer(() => undoCreate(host, process, hadLog));
-  const ownDeadline = AbortSignal.timeout(createDeadlineMs);
-  const { initPid, monitor } = await launch(host, AbortSignal.any([signal, ownDeadline]), process);
+  const { initPid, monitor } = await launch(host, signal, process);
   const init = await processIdentity(initPid);
   if (!init) throw new CriError(Code.Internal, `cannot create container "${id}": its init process ended at once`);
   const cgroups = await readCgroupPaths(initPid, host.cgroupMounts);
@@ -55,7 +51,16 @@ async function launch(
   const { id, bundle, spec } = process;
   const config = JSON.stringify(withoutNoQuota(spec));
   const prepare = (): Promise<void> => writeFileAtomically(join(bundle, "config.json"), config, { mode: 0o600 });
-  const outcome = await host.monitor.launch(signal, { ...process, prepare });
+  const deadline = AbortSignal.timeout(createDeadlineMs);
+  const outcome = await host.monitor
+    .launch(AbortSignal.any([signal, deadline]), { ...process, prepare })
+    .catch((thrown) => {
+      if (signal.aborted || !deadline.aborted) throw thrown;
+      const seconds = createDeadlineMs / 1000;
+      throw new CriError(Code.DeadlineExceeded, `container "${id}" was not created within ${seconds} s`, {
+        cause: thrown,
+      });
+    });
   if (outcome.kind === "created") return outcome;
   throw runtimeFailure(outcome.output, {
     what: `cannot create container "${id}"`,
@@ -77,65 +82,11 @@ function withoutNoQuota(spec: Spec): Spec {
 async function undoCreate(host: RuntimeHost, process: CreateProcess, hadLog: boolean): Promise<void> {
   const { id, bundle, spec, logPath } = process;
   await host.monitor.end(bundle, 0);
-  await destroy(
-    host,
-    AbortSignal.timeout(undoDeadlineMs),
-    id,
-    cgroupPathsOfSpec(spec.linux.cgroupsPath, host.cgroupMounts),
-  );
+  const cgroups = cgroupPathsOfSpec(spec.linux.cgroupsPath, id, host.cgroupMounts);
+  await destroyContainer(host, AbortSignal.timeout(undoDeadlineMs), id, cgroups);
+  await host.states.remove(id);
   await rm(join(bundle, "config.json"), { force: true });
   if (!hadLog && logPath !== "") await rm(logPath, { force: true });
-}
-
-export async function deleteContainer(
-  host: RuntimeHost,
-  signal: AbortSignal,
-  id: string,
-  bundle: string,
-): Promise<void> {
-  const state = await host.states.load(id);
-  if (state) await killInit(state.init, signal);
-  const monitorEnds = host.monitor.end(bundle, monitorGraceMs);
-  await Promise.all([monitorEnds, destroy(host, signal, id, state?.cgroups)]);
-  await host.states.remove(id); // the monitor is gone: nobody writes an exit file any more
-}
-
-async function killInit(init: ProcessIdentity, signal: AbortSignal): Promise<void> {
-  const opened = openProcess(init);
-  if (!opened) return;
-  await using process = opened;
-  process.signal(9);
-  const waited = new AbortController();
-  const given = AbortSignal.any([waited.signal, signal]);
-  await Promise.race([process.exited, sleep(undoDeadlineMs, undefined, { signal: given }).catch(() => undefined)]);
-  waited.abort();
-}
-
-async function destroy(
-  host: RuntimeHost,
-  signal: AbortSignal,
-  id: string,
-  cgroups: CgroupPaths | undefined,
-): Promise<void> {
-  const runtimeState = join(host.config.root, id);
-  if (await isThere(runtimeState)) {
-    await deleteByRuntime(host, signal, id);
-    await removeTree(runtimeState); // a create that was killed leaves a directory that the runtime does not take for a container
-  }
-  if (!cgroups || !(await hasCgroups(cgroups))) return;
-  await killCgroup(cgroups);
-  if (host.config.cgroupDriver === "cgroupfs") await removeCgroups(cgroups); // a scope is systemd's to remove
-}
-
-/** A runtime that cannot read its own state must not keep the container for ever: what it holds is taken down by hand. */
-async function deleteByRuntime(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
-  const failure = { what: `cannot delete container "${id}"` };
-  try {
-    await invokeRuntime(host.config, signal, { args: ["delete", "--force", id], failure });
-  } catch (thrown) {
-    signal.throwIfAborted();
-    host.log.warn({ containerId: id, err: thrown }, "runtime did not delete a container; removing what it left");
-  }
 }
 
 async function isThere(path: string): Promise<boolean> {

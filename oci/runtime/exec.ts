@@ -94,7 +94,8 @@ export async function execSync(
   limits: ExecLimits,
 ): Promise<ExecResult> {
   signal.throwIfAborted();
-  const running = await startExec(host, exec, ["null", "pipe-write", "pipe-write"]);
+  const command = { ...exec, process: { ...exec.process, terminal: false } }; // both streams apart, whatever the container has
+  const running = await startExec(host, command, ["null", "pipe-write", "pipe-write"]);
   try {
     const [, stdoutPipe, stderrPipe] = running.child.stdio;
     if (!stdoutPipe || !stderrPipe) throw new CriError(Code.Internal, "the command's pipes are missing");

@@ -2,7 +2,8 @@ import { mkdir } from "node:fs/promises";
 import { readCgroupMounts } from "./cgroup-paths.ts";
 import { killCgroup } from "./cgroup-processes.ts";
 import { createConmon } from "./conmon.ts";
-import { createContainer, deleteContainer } from "./container-create.ts";
+import { createContainer } from "./container-create.ts";
+import { deleteContainer } from "./container-delete.ts";
 import { readExit, waitForExit } from "./container-exit.ts";
 import { isStarted, startContainer } from "./container-start.ts";
 import { execSync } from "./exec.ts";
@@ -12,7 +13,7 @@ import { globalArguments, runtimeEnvironment } from "./invocation.ts";
 import { reopenLog } from "./log-reopen.ts";
 import { createStateStore, execDirectory, exitDirectory, stateDirectory } from "./state.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { openProcess } from "../../native/index.ts";
+import { openProcess, removeTree } from "../../native/index.ts";
 import { exec } from "./exec-streams.ts";
 import type { Runtime, RuntimeConfig, RuntimeParts } from "./types.ts";
 import { updateResources } from "./update.ts";
@@ -24,6 +25,7 @@ import { updateResources } from "./update.ts";
  * @throws {CriError} `Internal` when the runtime cannot be run.
  */
 export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts): Promise<Runtime> {
+  await removeTree(execDirectory(config)); // of execs that ended with the daemon before
   for (const directory of [exitDirectory(config), execDirectory(config), stateDirectory(config), config.root]) {
     await mkdir(directory, { recursive: true, mode: 0o700 });
   }

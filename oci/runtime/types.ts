@@ -124,7 +124,7 @@ export interface Runtime {
   /** Kills what lives, and removes the container with its cgroups, exit file and monitor. Idempotent. */
   delete(signal: AbortSignal, id: string, bundle: string): Promise<void>;
   /**
-   * Runs a command with no standard input to its end and returns its output.
+   * Runs a command with no standard input and no terminal to its end and returns its output.
    *
    * @throws {CriError} `DeadlineExceeded` after `timeoutMs`, `InvalidArgument` when the command cannot be executed,
    * `FailedPrecondition` when the container is not running. The command's processes are gone by then.

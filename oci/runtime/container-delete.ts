@@ -1,0 +1,80 @@
+import { lstat } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Code, CriError } from "../../cri-api/index.ts";
+import type { ProcessIdentity } from "../../native/index.ts";
+import { isAlive, openProcess, removeTree } from "../../native/index.ts";
+import type { CgroupPaths } from "./cgroup-paths.ts";
+import { hasCgroups, killCgroup, removeCgroups } from "./cgroup-processes.ts";
+import type { RuntimeHost } from "./host.ts";
+import { invokeRuntime } from "./invocation.ts";
+
+/** conmon writes the exit file within milliseconds of init's end; then it goes. */
+const monitorGraceMs = 1_000;
+/** A process that does not die of SIGKILL for this long waits for a device or a dead file server. */
+const killDeadlineMs = 30_000;
+
+export async function deleteContainer(
+  host: RuntimeHost,
+  signal: AbortSignal,
+  id: string,
+  bundle: string,
+): Promise<void> {
+  const state = await host.states.load(id);
+  if (state) await killInit(id, state.init, signal);
+  const monitorEnds = host.monitor.end(bundle, monitorGraceMs);
+  await Promise.all([monitorEnds, destroyContainer(host, signal, id, state?.cgroups)]);
+  await host.states.remove(id); // the monitor is gone: nobody writes an exit file any more
+}
+
+/** What is known of a container that cannot be killed must stay, for the next try. */
+async function killInit(id: string, init: ProcessIdentity, signal: AbortSignal): Promise<void> {
+  const opened = openProcess(init);
+  if (!opened) return;
+  await using process = opened;
+  process.signal(9);
+  const waited = new AbortController();
+  const given = AbortSignal.any([waited.signal, signal]);
+  await Promise.race([process.exited, sleep(killDeadlineMs, undefined, { signal: given }).catch(() => undefined)]);
+  waited.abort();
+  signal.throwIfAborted();
+  if (isAlive(init)) throw new CriError(Code.Internal, `container "${id}" survives SIGKILL`);
+}
+
+/** Takes down whatever there is of a container below the runtime; each step stands alone and may find nothing. */
+export async function destroyContainer(
+  host: RuntimeHost,
+  signal: AbortSignal,
+  id: string,
+  cgroups: CgroupPaths | undefined,
+): Promise<void> {
+  if (cgroups) await killCgroup(cgroups); // those that init did not take along, where they have the host's pid namespace
+  const runtimeState = join(host.config.root, id);
+  if (await isThere(runtimeState)) {
+    await deleteByRuntime(host, signal, id);
+    await removeTree(runtimeState); // a create that was killed leaves a directory that the runtime does not take for a container
+  }
+  if (!cgroups || !(await hasCgroups(cgroups))) return;
+  await killCgroup(cgroups);
+  if (host.config.cgroupDriver === "cgroupfs") await removeCgroups(cgroups); // a scope is systemd's to remove
+}
+
+/** A runtime that cannot read its own state must not keep the container for ever: what it holds is taken down by hand. */
+async function deleteByRuntime(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
+  const failure = { what: `cannot delete container "${id}"` };
+  try {
+    await invokeRuntime(host.config, signal, { args: ["delete", "--force", id], failure });
+  } catch (thrown) {
+    signal.throwIfAborted();
+    host.log.warn({ containerId: id, err: thrown }, "runtime did not delete a container; removing what it left");
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
