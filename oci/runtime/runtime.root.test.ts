@@ -294,6 +294,20 @@ for (const program of ["crun", "runc"] as const) {
       expect(await endless.exited).toBe(137);
     });
 
+    test("many containers and commands at once do not get into each other's way", async () => {
+      const numbers = Array.from({ length: 8 }, (_, index) => index);
+      const containers = await Promise.all(numbers.map(() => start(["sleep", "1000"])));
+      const said = await Promise.all(
+        numbers.flatMap((n) => containers.map(({ exec, id }) => exec(["echo", `${n} in ${id}`]))),
+      );
+      const expected = numbers.flatMap((n) => containers.map(({ id }) => `${n} in ${id}\n`));
+      expect(said.map(({ stdout }) => stdout.toString())).toEqual(expected);
+      for (const { id, init } of containers) await bench.runtime.kill(id, init, 9);
+      expect((await Promise.all(containers.map(({ exit }) => exit()))).map(({ exitCode }) => exitCode)).toEqual(
+        numbers.map(() => 137),
+      );
+    });
+
     test("a bundle's path may be longer than a socket's", async () => {
       const { id, spec, ...others } = await bench.prepareSpec(["sleep", "1000"]);
       const bundle = join(others.bundle, "d".repeat(120));

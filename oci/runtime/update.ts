@@ -35,8 +35,8 @@ export async function updateResources(
   const state = await host.states.load(id);
   if (!state) throw new CriError(Code.FailedPrecondition, `container "${id}" is not created`);
   const before = await readLimits(state.cgroups, resources);
-  const wanted = await adaptToLegacy(state.cgroups, resources);
   try {
+    const wanted = await raiseSwap(state.cgroups, await liftQuota(host, state.cgroups, resources));
     await invokeRuntime(host.config, signal, {
       args: ["update", "--resources", "-", id],
       input: JSON.stringify(wanted),
@@ -48,24 +48,25 @@ export async function updateResources(
   }
 }
 
-/**
- * crun 1.8.1 writes v1's "no quota" as a number out of range, so that one value is written here. A limit above v1's
- * memory+swap limit is refused by the kernel: unless told otherwise the two go up together.
- */
-async function adaptToLegacy(cgroups: CgroupPaths, resources: OciResources): Promise<OciResources> {
-  const { cpu, memory } = cgroups.controllers;
-  let adapted = resources;
-  if (cpu !== undefined && resources.cpu?.quota !== undefined && resources.cpu.quota < 0) {
-    await writeLimit({ path: join(cpu, "cpu.cfs_quota_us"), text: "-1" });
-    const { quota: _quota, ...others } = resources.cpu;
-    adapted = { ...adapted, cpu: others };
-  }
-  const limit = resources.memory?.limit;
-  if (memory !== undefined && limit !== undefined && limit > 0 && resources.memory?.swap === undefined) {
-    const [both] = await readFilesBounded([join(memory, "memory.memsw.limit_in_bytes")], maxLimitBytes);
-    if (both && Number(both.toString("latin1")) < limit) adapted = { ...adapted, memory: { limit, swap: limit } };
-  }
-  return adapted;
+/** crun 1.8.1 writes "no quota" as a number out of range, so that value is written here, unless systemd must know of it. */
+async function liftQuota(host: RuntimeHost, cgroups: CgroupPaths, resources: OciResources): Promise<OciResources> {
+  const isLifted = resources.cpu?.quota !== undefined && resources.cpu.quota < 0;
+  if (!isLifted || host.config.cgroupDriver === "systemd") return resources;
+  const { quota: _quota, ...cpu } = resources.cpu ?? {};
+  const legacy = cgroups.controllers["cpu"];
+  if (legacy !== undefined) await writeLimit({ path: join(legacy, "cpu.cfs_quota_us"), text: "-1" });
+  else if (cgroups.unified !== undefined) await writeLimit({ path: join(cgroups.unified, "cpu.max"), text: "max" });
+  return { ...resources, cpu };
+}
+
+/** A limit above v1's memory+swap limit is refused by the kernel: unless told otherwise the two go up together. */
+async function raiseSwap(cgroups: CgroupPaths, resources: OciResources): Promise<OciResources> {
+  const { memory } = cgroups.controllers;
+  const { limit, swap } = resources.memory ?? {};
+  if (memory === undefined || limit === undefined || limit <= 0 || swap !== undefined) return resources;
+  const [both] = await readFilesBounded([join(memory, "memory.memsw.limit_in_bytes")], maxLimitBytes);
+  if (!both || Number(both.toString("latin1")) >= limit) return resources;
+  return { ...resources, memory: { limit, swap: limit } };
 }
 
 async function readLimits(cgroups: CgroupPaths, resources: OciResources): Promise<readonly Limit[]> {

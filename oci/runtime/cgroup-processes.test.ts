@@ -1,0 +1,49 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { cgroupPathsOfSpec, hasCgroups, killCgroup, processesIn } from "./cgroup-processes.ts";
+import type { CgroupPaths } from "./cgroup-paths.ts";
+
+/** A directory that looks like a cgroup with one below it. */
+async function cgroup(pids: readonly number[], pidsBelow: readonly number[] = []): Promise<CgroupPaths> {
+  const directory = await mkdtemp(join(tmpdir(), "berth-cgroup-"));
+  onTestFinished(async () => await rm(directory, { recursive: true }));
+  await mkdir(join(directory, "inner"));
+  await writeFile(join(directory, "cgroup.procs"), pids.map((pid) => `${pid}\n`).join(""));
+  await writeFile(join(directory, "inner", "cgroup.procs"), pidsBelow.map((pid) => `${pid}\n`).join(""));
+  return { unified: undefined, controllers: { pids: directory } };
+}
+
+test("nothing is killed where the daemon itself would be", async () => {
+  await expect(killCgroup(await cgroup([process.pid]))).rejects.toThrow("holds processes of the host");
+  await expect(killCgroup(await cgroup([], [process.pid]))).rejects.toThrow("holds processes of the host");
+  await expect(killCgroup(await cgroup([1]))).rejects.toThrow("holds processes of the host");
+});
+
+test("processes below the container's cgroup are its own, and those that are gone are not counted", async () => {
+  const found = await processesIn(await cgroup([2 ** 22 + 7], [process.ppid]));
+  expect(found.map(({ pid }) => pid)).toEqual([process.ppid]);
+});
+
+test("a cgroup that is gone holds nobody", async () => {
+  const gone = { unified: undefined, controllers: { pids: join(tmpdir(), "berth-no-such-cgroup") } };
+  expect(await processesIn(gone)).toEqual([]);
+  expect(await hasCgroups(gone)).toBe(false);
+  await killCgroup(gone);
+  expect(await processesIn({ unified: undefined, controllers: {} })).toEqual([]);
+});
+
+test("a container's place is known before it is there, if it is its own", () => {
+  const mounts = {
+    unified: { mountPoint: "/sys/fs/cgroup/unified", root: "/" },
+    controllers: { memory: { mountPoint: "/sys/fs/cgroup/memory", root: "/" } },
+  };
+  expect(cgroupPathsOfSpec("/pod/berth-c1", "c1", mounts)).toEqual({
+    unified: "/sys/fs/cgroup/unified/pod/berth-c1",
+    controllers: { memory: "/sys/fs/cgroup/memory/pod/berth-c1" },
+  });
+  for (const foreign of ["", "/", "/pod", "pod/c1", "/c1/..", "/../c1", "a.slice:berth:c1"]) {
+    expect(cgroupPathsOfSpec(foreign, "c1", mounts)).toBeUndefined();
+  }
+});
