@@ -50,8 +50,11 @@ download_image_packages() {
 install_node_modules() {
   [ node_modules/.package-lock.json -nt package-lock.json ] && [ -x node_modules/.bin/node ] && return 0
   say "installing node modules"
-  # Node 18 or 20 only bootstraps; its complaints about what Node 24 will run are beside the point.
-  npm ci --loglevel=error --no-audit --no-fund < /dev/null >&2
+  # The machine's own Node, however old, only fetches the pinned one: npm leaves out packages that do not suit the Node
+  # it runs on.
+  version="$(sed -n 's/^ *"node": "\([0-9.]*\)",*$/\1/p' package.json)"
+  npm install --prefix .cache/node --no-save --loglevel=error "node@$version" < /dev/null >&2
+  PATH="$PWD/.cache/node/node_modules/.bin:$PATH" npm ci --loglevel=error < /dev/null >&2
   touch node_modules/.package-lock.json
 }
 
@@ -68,6 +71,7 @@ mount_hugetlb() {
 [ "$(id -u)" = 0 ] || { say "must be root: it installs packages, and containers need it"; exit 1; }
 install_missing_packages
 download_image_packages
+sh cni/sid-plugins.sh .cache/cni-sid >&2
 install_node_modules
 mount_hugetlb
 PATH="$PWD/node_modules/.bin:$PATH" sh native/build.sh >&2
