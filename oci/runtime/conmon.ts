@@ -55,7 +55,6 @@ export function conmonArguments(config: ConmonConfig, launch: MonitorLaunch): re
 
 async function launchConmon(config: ConmonConfig, signal: AbortSignal, launch: MonitorLaunch): Promise<MonitorOutcome> {
   const { bundle } = launch;
-  await rm(join(bundle, pidFile), { force: true }); // one of an earlier try would have us signal a stranger
   const argv = conmonArguments(config, launch);
   // the working directory is where conmon puts its `oom` file
   return await withConmon({ argv, env: config.env, cwd: bundle, tellsReady: false }, signal, async (pipes) => {

@@ -2,7 +2,7 @@ import { lstat, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { processIdentity, writeFileAtomically } from "../../native/index.ts";
+import { processIdentity } from "../../native/index.ts";
 import { readCgroupPaths } from "./cgroup-paths.ts";
 import { cgroupPathsOfSpec } from "./cgroup-processes.ts";
 import { destroyContainer } from "./container-delete.ts";
@@ -12,6 +12,7 @@ import { hiddenDirectories } from "./invocation.ts";
 import { assertId } from "./state.ts";
 import type { Spec } from "../spec/oci-types.ts";
 import type { CreatedProcess, CreateProcess } from "./types.ts";
+import { writeVolatile } from "./volatile-file.ts";
 
 /** Longer than any create that gets anywhere; kubelet's own patience is 2 minutes. */
 const createDeadlineMs = 110_000;
@@ -50,7 +51,7 @@ async function launch(
 ): Promise<{ readonly initPid: number; readonly monitor: ProcessIdentity | undefined }> {
   const { id, bundle, spec } = process;
   const config = JSON.stringify(withoutNoQuota(spec));
-  const prepare = (): Promise<void> => writeFileAtomically(join(bundle, "config.json"), config, { mode: 0o600 });
+  const prepare = (): Promise<void> => writeVolatile(join(bundle, "config.json"), config);
   const deadline = AbortSignal.timeout(createDeadlineMs);
   const outcome = await host.monitor
     .launch(AbortSignal.any([signal, deadline]), { ...process, prepare })

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { readFileBounded, writeFileAtomically } from "../../native/index.ts";
+import { readFileBounded } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
+import { writeVolatile } from "./volatile-file.ts";
 import type { RuntimeConfig } from "./types.ts";
 
 /** What is known of a container once it is created; enough to signal, exec and account without asking the runtime. */
@@ -68,7 +69,7 @@ export function createStateStore(config: RuntimeConfig): StateStore {
   return {
     async save(id, state) {
       known.set(id, state);
-      await writeFileAtomically(fileOf(id), JSON.stringify({ schemaVersion, ...state }), { mode: 0o600 });
+      await writeVolatile(fileOf(id), JSON.stringify({ schemaVersion, ...state }));
     },
     async load(id) {
       assertId(id);

@@ -1,0 +1,16 @@
+import { rename, rm, writeFile } from "node:fs/promises";
+
+/**
+ * Replaces a file in one step for whoever reads it, also when this process dies in the middle. It is not brought to the
+ * disk: what it tells of is gone after a power cut, and where the directory is no tmpfs an fsync costs several ms.
+ */
+export async function writeVolatile(path: string, text: string): Promise<void> {
+  const aside = `${path}.tmp`;
+  try {
+    await writeFile(aside, text, { mode: 0o600 });
+    await rename(aside, path);
+  } catch (thrown) {
+    await rm(aside, { force: true });
+    throw thrown;
+  }
+}
