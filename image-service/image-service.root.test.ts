@@ -745,6 +745,26 @@ describe("the store", () => {
     }
   });
 
+  test("a disk that fills up in the middle of a layer is told, and the store is as before", async () => {
+    const root = join(scratch, "root");
+    await mkdir(root);
+    await native.mountTmpfs({ target: root, sizeBytes: 3 << 20, mode: 0o700 });
+    try {
+      const service = await openService(insecure());
+      await pull(service, name);
+      const before = [await list(service), leftovers()];
+      registry.push("team/big", "v1", makeImage([makeTar(bulk(21)), makeTar(bulk(22)), makeTar(bulk(23))]));
+      const error = await failure(pull(service, `${registry.host}/team/big:v1`));
+      expect(error.code).toBe(Code.ResourceExhausted);
+      expect(error.message).toContain("no space left");
+      expect(error.message).not.toContain(scratch);
+      expect([await list(service), leftovers()]).toEqual(before);
+      await service[Symbol.asyncDispose]();
+    } finally {
+      await native.unmount(root, { signal: AbortSignal.timeout(5000) });
+    }
+  });
+
   test("storage is for root alone", async () => {
     await openService(insecure());
     for (const folder of ["", "images", "layers", "containers"])

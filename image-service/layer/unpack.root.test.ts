@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { run, syscalls, which } from "../../native/index.ts";
 import { defaultLimits, type PullLimits } from "../registry/limits.ts";
-import { makeTar, sha256, type TestEntry } from "../testing.ts";
+import { makeTar, sha256, tarHeader, type TestEntry } from "../testing.ts";
 import { openFlags } from "./root-calls.ts";
 import { type UnpackedLayer, unpackLayer } from "./unpack.ts";
 
@@ -384,6 +384,33 @@ describe("a hostile layer", () => {
     const directory = await mkdtemp(join(scratch, "layer-"));
     const target = { directory, diffId: sha256("something else"), limits: defaultLimits };
     await expect(unpackLayer(cut(makeTar([{ name: "a" }]), 512), target)).rejects.toThrow("the layer unpacks to");
+  });
+
+  test("of any size takes the same memory", async () => {
+    const megabytes = 300;
+    const chunk = Buffer.alloc(1 << 20, 7);
+    const header = tarHeader({ name: "large" }, megabytes << 20);
+    const hash = createHash("sha256").update(header);
+    for (let index = 0; index < megabytes; index += 1) hash.update(chunk);
+    const diffId = `sha256:${hash.update(Buffer.alloc(1024)).digest("hex")}` as const;
+    async function* large(): AsyncGenerator<Buffer, void> {
+      yield header;
+      for (let index = 0; index < megabytes; index += 1) yield chunk;
+      yield Buffer.alloc(1024);
+    }
+    const directory = await mkdtemp(join(scratch, "layer-"));
+    const before = process.memoryUsage().rss;
+    let highest = before;
+    const unpacked = await unpackLayer(large(), {
+      directory,
+      diffId,
+      limits: defaultLimits,
+      onProgress: () => {
+        highest = Math.max(highest, process.memoryUsage().rss);
+      },
+    });
+    expect(unpacked.usedBytes).toBeGreaterThanOrEqual(megabytes << 20);
+    expect(highest - before).toBeLessThan(64 << 20);
   });
 
   test("leaves no descriptor open", async () => {

@@ -1,8 +1,10 @@
+import { getCompileCacheDir } from "node:module";
+import { dirname } from "node:path";
 import { Worker } from "node:worker_threads";
 
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Token } from "../registry/tokens.ts";
-import type { FromWorker, Job, JobResult, LayerProgress, ToWorker } from "./protocol.ts";
+import type { FromWorker, Job, JobResult, LayerProgress, ThreadData, ToWorker } from "./protocol.ts";
 
 /** A job and whoever waits for it. */
 export interface PendingJob {
@@ -30,6 +32,8 @@ export interface ThreadEvents {
 
 /** A hostile layer that gets past the limits costs its thread, not the daemon. */
 const maxHeapMb = 384;
+/** Chunks of a layer die young; collecting them late costs memory and saves no time (measured: 30 MB in a pull). */
+const maxYoungHeapMb = 6;
 
 function settle(pending: PendingJob, message: Extract<FromWorker, { kind: "done" | "failed" }>): void {
   if (message.kind === "done") pending.resolve(message.result);
@@ -37,13 +41,20 @@ function settle(pending: PendingJob, message: Extract<FromWorker, { kind: "done"
   else pending.reject(new CriError(message.code, message.message));
 }
 
+/** A thread does not inherit the main thread's compile cache; with it, it starts in a third of the time. */
+function threadData(): ThreadData {
+  const directory = getCompileCacheDir(); // with a folder for this Node's version at its end
+  return { compileCacheDirectory: directory === undefined ? undefined : dirname(directory) };
+}
+
 export function startImageThread(events: ThreadEvents): ImageThread {
   const jobs = new Map<number, PendingJob & { readonly abort: () => void }>();
   const worker = new Worker(new URL("./worker.ts", import.meta.url), {
     name: "berth-image",
     env: {},
+    workerData: threadData(),
     execArgv: [],
-    resourceLimits: { maxOldGenerationSizeMb: maxHeapMb },
+    resourceLimits: { maxOldGenerationSizeMb: maxHeapMb, maxYoungGenerationSizeMb: maxYoungHeapMb },
   });
   let nextId = 1;
 

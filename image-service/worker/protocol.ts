@@ -71,6 +71,12 @@ export interface LayerProgress {
   readonly unpackedBytes: number;
 }
 
+/** What a thread is given at its start. */
+export interface ThreadData {
+  /** Compiled code is kept there between threads; absent when the main thread keeps none. */
+  readonly compileCacheDirectory: string | undefined;
+}
+
 export type ToWorker =
   | { readonly kind: "start"; readonly id: number; readonly job: Job }
   | { readonly kind: "abort"; readonly id: number };

@@ -1,27 +1,26 @@
-import { parentPort } from "node:worker_threads";
+import { enableCompileCache, flushCompileCache } from "node:module";
+import { parentPort, workerData } from "node:worker_threads";
 
-import { toCriError } from "../../cri-api/index.ts";
-import type { JobEvents } from "./jobs.ts";
-import type { FromWorker, Job, JobResult, ToWorker } from "./protocol.ts";
+import type { FromWorker, Job, JobResult, ThreadData, ToWorker } from "./protocol.ts";
+import type { JobEvents } from "./registry-jobs.ts";
 
-// The entry of an image worker: takes jobs, answers each once.
+// The entry of an image worker: takes jobs, answers each once. What a job needs is loaded with its first one; the
+// registry client alone costs megabytes that a measurement does without.
 
 const port = parentPort;
 if (port === null) throw new Error("this module runs as a worker thread only");
+
+const { compileCacheDirectory } = workerData as ThreadData;
+if (compileCacheDirectory !== undefined) enableCompileCache(compileCacheDirectory);
 
 const running = new Map<number, AbortController>();
 const send = (message: FromWorker): void => port.postMessage(message);
 
 async function run(job: Job, events: JobEvents, signal: AbortSignal): Promise<JobResult<Job>> {
-  const jobs = await import("./jobs.ts"); // the registry client costs megabytes that a measurement does not need
-  switch (job.kind) {
-    case "resolve":
-      return await jobs.runResolve(job, events, signal);
-    case "layer":
-      return await jobs.runLayer(job, events, signal);
-    case "usage":
-      return await jobs.runUsage(job.directory, signal);
-  }
+  if (job.kind === "usage") return await (await import("./usage-job.ts")).runUsage(job.directory, signal);
+  const jobs = await import("./registry-jobs.ts");
+  flushCompileCache(); // a thread is ended from outside, where nothing would be saved
+  return job.kind === "resolve" ? await jobs.runResolve(job, events, signal) : await jobs.runLayer(job, events, signal);
 }
 
 async function start(id: number, job: Job): Promise<void> {
@@ -34,6 +33,7 @@ async function start(id: number, job: Job): Promise<void> {
   try {
     send({ kind: "done", id, result: await run(job, events, controller.signal) });
   } catch (thrown) {
+    const { toCriError } = await import("../../cri-api/index.ts");
     const { code, message } = toCriError(thrown);
     send({ kind: "failed", id, code, message });
   } finally {

@@ -1,7 +1,3 @@
-import { readdirSync } from "node:fs";
-import { lstat } from "node:fs/promises";
-import { join } from "node:path";
-
 import { Code, CriError, toCriError } from "../../cri-api/index.ts";
 import { SyscallError } from "../../native/index.ts";
 import { LayerError } from "../layer/layer-error.ts";
@@ -12,15 +8,7 @@ import { createHttp } from "../registry/http.ts";
 import { resolveImage } from "../registry/resolve.ts";
 import { createSession, type RegistrySession } from "../registry/session.ts";
 import { createTokenCache, type Token } from "../registry/tokens.ts";
-import type {
-  LayerJob,
-  LayerProgress,
-  LayerResult,
-  RegistryAccess,
-  ResolveJob,
-  ResolveResult,
-  TreeSize,
-} from "./protocol.ts";
+import type { LayerJob, LayerProgress, LayerResult, RegistryAccess, ResolveJob, ResolveResult } from "./protocol.ts";
 
 /** What a job may tell while it runs. */
 export interface JobEvents {
@@ -160,33 +148,4 @@ function layerFailure(thrown: unknown, what: string): CriError {
 function errorCode(thrown: unknown): string {
   if (thrown instanceof SyscallError) return thrown.code;
   return thrown instanceof Error && "syscall" in thrown && "code" in thrown ? String(thrown.code) : "";
-}
-
-/** Blocks and inodes of a folder and all below it, as `du` counts them; what vanishes meanwhile is left out. */
-export async function runUsage(directory: string, signal: AbortSignal): Promise<TreeSize> {
-  let usedBytes = 0;
-  let inodes = 0;
-  const linked = new Set<number>();
-  const left = [directory];
-  for (let path = left.pop(); path !== undefined; path = left.pop()) {
-    const status = await lstat(path).catch(() => undefined);
-    signal.throwIfAborted();
-    if (status === undefined) continue;
-    if (status.isDirectory()) left.push(...entriesOf(path));
-    else if (status.nlink > 1) {
-      if (linked.has(status.ino)) continue;
-      linked.add(status.ino);
-    }
-    usedBytes += status.blocks * 512;
-    inodes += 1;
-  }
-  return { usedBytes, inodes };
-}
-
-function entriesOf(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder).map((name) => join(folder, name));
-  } catch {
-    return [];
-  }
 }
