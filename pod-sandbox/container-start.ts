@@ -35,17 +35,19 @@ async function start(id: string, host: Host): Promise<void> {
     throw new CriError(Code.FailedPrecondition, `container "${id}" is ${container.state}, not created`);
   }
   requireReadySandbox(host, container.sandboxId);
-  try {
-    await runtimeOf(host, container.runtime).start(AbortSignal.timeout(startDeadlineMs), id);
-  } catch (thrown) {
-    await failStart(container, toCriError(thrown).message, host);
-    throw thrown;
-  }
-  const startedAtNs = nowNs();
-  await host.containers.update(id, (current) => toRunning(current, startedAtNs));
+  await host.exits.whileStarting(id, async () => {
+    try {
+      await runtimeOf(host, container.runtime).start(AbortSignal.timeout(startDeadlineMs), id);
+    } catch (thrown) {
+      await failStart(container, toCriError(thrown).message, host);
+      throw thrown;
+    }
+    const startedAtNs = nowNs();
+    await host.containers.update(id, (current) => toRunning(current, startedAtNs));
+  });
 }
 
-/** The container may have ended before this record is written: then only the start time is still missing. */
+/** A start that took too long may find the end already written down: then only its time is still missing. */
 function toRunning(current: Container, startedAtNs: bigint): Container {
   if (current.state === "exited" && current.startedAtNs === 0n) return { ...current, startedAtNs };
   if (current.state !== "created") return current;

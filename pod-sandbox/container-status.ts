@@ -5,7 +5,7 @@ import type { KnownContainer } from "./container.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
 import { readSpec } from "./bundle.ts";
-import { toInfoJson } from "./sandbox-status.ts";
+import { toInfoJson } from "./info-json.ts";
 
 /** @throws {CriError} `NotFound` for an unknown id. */
 export async function containerStatus(

@@ -13,6 +13,11 @@ export interface ExitWatch extends AsyncDisposable {
   watch(container: LiveContainer): void;
   /** Settles when the record says `exited`; at once when nothing is being watched. */
   ended(id: string): Promise<void>;
+  /**
+   * Starts a container. An end that is noticed meanwhile is written down after what the start has to say: nobody sees
+   * a container stop before it started.
+   */
+  whileStarting(id: string, start: () => Promise<void>): Promise<void>;
   /** A pod whose pause process dies is not ready any more. */
   watchPause(sandbox: SandboxIn<"ready">): void;
 }
@@ -25,9 +30,12 @@ interface ExitWatchParts {
 }
 
 const sigkill = 9;
+/** A runtime that has not returned so long after the container's end waits for what will not come. */
+const startSlackMs = 5_000;
 
 export function createExitWatch(parts: ExitWatchParts): ExitWatch {
   const watched = new Map<string, Promise<void>>();
+  const starts = createPendingStarts();
   const closing = new AbortController();
 
   async function follow(container: LiveContainer): Promise<void> {
@@ -37,6 +45,7 @@ export function createExitWatch(parts: ExitWatchParts): ExitWatch {
     if (sharesPidNamespace(container)) {
       await runtime.kill(container.id, container.init, sigkill, { all: true }); // its children have no init to take them along
     }
+    await starts.settled(container.id);
     await parts.containers.update(container.id, (current) => (isLive(current) ? toExited(current, exit) : current));
     parts.log.info({ containerId: container.id, exitCode: exit.exitCode }, "container exited");
   }
@@ -68,10 +77,41 @@ export function createExitWatch(parts: ExitWatchParts): ExitWatch {
   return {
     watch: (container) => keep(container.id, follow(container)),
     ended: (id) => watched.get(id) ?? Promise.resolve(),
+    whileStarting: (id, start) => starts.run(id, start),
     watchPause: (sandbox) => keep(sandbox.id, followPause(sandbox)),
     async [Symbol.asyncDispose]() {
       closing.abort();
       await Promise.allSettled(watched.values());
+    },
+  };
+}
+
+interface PendingStarts {
+  run(id: string, start: () => Promise<void>): Promise<void>;
+  /** Waits, within limits, for the start of a container that is under way. */
+  settled(id: string): Promise<void>;
+}
+
+function createPendingStarts(): PendingStarts {
+  const pending = new Map<string, Promise<void>>();
+  return {
+    async run(id, start) {
+      const work = start();
+      const settled = work.catch(() => undefined);
+      pending.set(id, settled);
+      try {
+        await work;
+      } finally {
+        pending.delete(id);
+      }
+    },
+    async settled(id) {
+      const start = pending.get(id);
+      if (!start) return;
+      const { promise: late, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, startSlackMs);
+      await Promise.race([start, late]);
+      clearTimeout(timer);
     },
   };
 }

@@ -4,6 +4,8 @@ import type { cri, Logger } from "../cri-api/index.ts";
 import type { ImageService } from "../image-service/index.ts";
 import type { HostFacts, Runtime } from "../oci/index.ts";
 import type { StatsReader } from "./container-stats.ts";
+import type { Clock } from "./clock.ts";
+import type { ContainerEvents } from "./container-events.ts";
 import type { Container } from "./container.ts";
 import type { Creations } from "./creations.ts";
 import type { ExitWatch } from "./exit-watch.ts";
@@ -32,6 +34,9 @@ export interface Host {
   readonly sandboxes: RecordStore<Sandbox>;
   readonly containers: RecordStore<Container>;
   readonly creations: Creations;
+  readonly events: ContainerEvents;
+  /** When a status was taken; in one order with the events. */
+  readonly clock: Clock;
   readonly exits: ExitWatch;
   readonly stops: StopLoops;
   /** One stop, start or remove of one object at a time. */

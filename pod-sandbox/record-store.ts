@@ -45,7 +45,12 @@ export interface RecordStore<T extends StoredObject> {
   /** Applies `change` to the record as it is when its turn comes; returning the same object changes nothing. */
   update(id: string, change: (current: T) => T): Promise<T | undefined>;
   remove(id: string): Promise<void>;
+  /** Tells of every change from now on, in the order in which readers come to see them; `listen` must not throw. */
+  onChange(listen: ChangeListener<T>): void;
 }
+
+/** What a reader saw before and sees now; undefined is no record. */
+export type ChangeListener<T> = (before: T | undefined, after: T | undefined) => void;
 
 /** Reads every record below `directory`; one that cannot be read is put aside as `<file>.corrupt` and the rest served. */
 export async function openRecordStore<T extends StoredObject>(
@@ -82,6 +87,7 @@ class Store<T extends StoredObject> implements RecordStore<T> {
   readonly #byId = new Map<string, T>();
   readonly #idByName = new Map<string, string>();
   readonly #lock = createKeyedLock();
+  readonly #listeners: ChangeListener<T>[] = [];
 
   constructor(directory: string, format: RecordFormat<T>, records: readonly T[]) {
     this.#directory = directory;
@@ -144,12 +150,19 @@ class Store<T extends StoredObject> implements RecordStore<T> {
       const record = this.#byId.get(id);
       this.#byId.delete(id);
       if (record && this.#idByName.get(record.name) === id) this.#idByName.delete(record.name);
+      if (record) for (const listen of this.#listeners) listen(record, undefined);
     });
+  }
+
+  onChange(listen: ChangeListener<T>): void {
+    this.#listeners.push(listen);
   }
 
   async #write(record: T): Promise<void> {
     await writeFileAtomically(this.#pathOf(record.id), this.#format.serialize(record), { mode: 0o600 });
+    const before = this.#byId.get(record.id);
     this.#remember(record);
+    for (const listen of this.#listeners) listen(before, record);
   }
 
   #remember(record: T): void {

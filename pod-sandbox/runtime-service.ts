@@ -3,7 +3,9 @@ import type { Call, Init, Logger, MethodName, Methods } from "../cri-api/index.t
 import { loadJsonCodecs } from "../cri-api/index.ts";
 import type { HostFacts, Runtime } from "../oci/index.ts";
 import { createKeyedLock } from "../native/index.ts";
+import { createClock } from "./clock.ts";
 import { createContainer } from "./container-create.ts";
+import { createContainerEvents, getContainerEvents } from "./container-events.ts";
 import { execSync } from "./container-exec-sync.ts";
 import { listContainers } from "./container-list.ts";
 import { reopenContainerLog } from "./container-log-reopen.ts";
@@ -63,6 +65,16 @@ const rpcs = {
   UpdateContainerResources: updateContainerResources,
 } as const satisfies { readonly [Name in MethodName]?: Rpc<Name> };
 
+type StreamRpc<Name extends MethodName> = (
+  call: Call,
+  request: Methods[Name]["request"],
+  host: Host,
+) => AsyncIterable<Init<Methods[Name]["response"]>>;
+
+const streamRpcs = {
+  GetContainerEvents: getContainerEvents,
+} as const satisfies { readonly [Name in MethodName]?: StreamRpc<Name> };
+
 /** The RPCs that pods and containers answer, by their names in the contract. */
 export type RuntimeService = AsyncDisposable & {
   /** What the streaming server opens behind the URLs of Exec, Attach and PortForward. */
@@ -72,6 +84,11 @@ export type RuntimeService = AsyncDisposable & {
     call: Call,
     request: Methods[Name]["request"],
   ) => Promise<Init<Methods[Name]["response"]>>;
+} & {
+  readonly [Name in keyof typeof streamRpcs]: (
+    call: Call,
+    request: Methods[Name]["request"],
+  ) => AsyncIterable<Init<Methods[Name]["response"]>>;
 };
 
 export interface RuntimeServiceParts {
@@ -96,11 +113,14 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
   const sandboxes = await openRecordStore(layout.sandboxRecords, sandboxFormat(codecs), log);
   const containers = await openRecordStore(layout.containerRecords, containerFormat(codecs), log);
   const exits = createExitWatch({ ...parts, sandboxes, containers });
+  const clock = createClock();
   const host: Host = {
     ...parts,
     layout,
     sandboxes,
     containers,
+    clock,
+    events: createContainerEvents({ records: { sandboxes, containers }, clock }),
     exits,
     creations: createCreations(createDeadlineMs),
     stops: createStopLoops({ ...parts, containers, exits }),
@@ -110,7 +130,10 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
   };
   await recover(host);
   const service = Object.fromEntries(
-    Object.entries(rpcs).map(([name, rpc]) => [name, (call: Call, request: never) => rpc(call, request, host)]),
+    Object.entries({ ...rpcs, ...streamRpcs }).map(([name, rpc]) => [
+      name,
+      (call: Call, request: never) => rpc(call, request, host),
+    ]),
   ) as Omit<RuntimeService, typeof Symbol.asyncDispose | "streams">;
   return {
     ...service,

@@ -1,7 +1,7 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
-import { toInfoJson } from "./sandbox-status.ts";
+import { toInfoJson } from "./info-json.ts";
 
 /** kubelet refuses an empty field; it reads `runtimeApiVersion` as the CRI version. */
 export async function version(

@@ -1,7 +1,9 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { Host } from "./host.ts";
+import { toInfoJson } from "./info-json.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import { usesHostNetwork } from "./network.ts";
+import { podContainerStatuses } from "./pod-containers.ts";
 import { criSandboxState, sandboxIps } from "./sandbox.ts";
 import type { Sandbox } from "./sandbox.ts";
 
@@ -12,7 +14,12 @@ export async function podSandboxStatus(
   host: Host,
 ): Promise<Init<cri.PodSandboxStatusResponse>> {
   const sandbox = host.sandboxes.require(request.podSandboxId);
-  return { status: toCriSandboxStatus(sandbox), info: request.verbose ? verboseInfo(sandbox, host) : {} };
+  return {
+    status: toCriSandboxStatus(sandbox),
+    info: request.verbose ? verboseInfo(sandbox, host) : {},
+    containersStatuses: podContainerStatuses(sandbox, host),
+    timestamp: host.clock(),
+  };
 }
 
 /** One sandbox as PodSandboxStatus and the events report it. */
@@ -44,9 +51,4 @@ function verboseInfo(sandbox: Sandbox, host: Host): Record<string, string> {
     config: sandbox.config,
   };
   return { info: toInfoJson(info) };
-}
-
-/** The JSON text that verbose answers carry; int64 as decimal strings, as protobuf's JSON mapping has them. */
-export function toInfoJson(value: unknown): string {
-  return JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? item.toString() : item));
 }

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { Server } from "@grpc/grpc-js";
+import { Metadata, Server } from "@grpc/grpc-js";
 import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { MethodDescriptor, MethodName } from "../cri-api/index.ts";
@@ -51,7 +51,9 @@ function serveStream(
   return (stream) => {
     const done = calls.run(method, stream, async (call) => {
       if (!handler) refuse(method);
-      for await (const item of handler(call, method.decodeRequest(stream.request))) {
+      const items = handler(call, method.decodeRequest(stream.request));
+      stream.sendMetadata(new Metadata()); // a subscriber learns that from now on it misses nothing
+      for await (const item of items) {
         await writeTo(stream, method.encodeResponse(item), call.signal);
       }
       call.signal.throwIfAborted(); // a stream that ended because of the abort did not end well

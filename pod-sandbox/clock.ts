@@ -1,0 +1,15 @@
+/** Nanoseconds since the epoch, each answer later than the one before. */
+export type Clock = () => bigint;
+
+/**
+ * Tells what was first of things that happen within a millisecond of the system's clock, or across its being set back:
+ * kubelet drops a status that is not newer than the one it has.
+ */
+export function createClock(nowMs: () => number = Date.now): Clock {
+  let lastNs = 0n;
+  return () => {
+    const nowNs = BigInt(nowMs()) * 1_000_000n;
+    lastNs = nowNs > lastNs ? nowNs : lastNs + 1n;
+    return lastNs;
+  };
+}
