@@ -23,7 +23,7 @@ mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Or
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 apt() {
-  apt-get -q -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
+  apt-get -q -o APT::Sandbox::User=root -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
     -o "Dir::State=$work/state" -o "Dir::State::status=$work/state/status" -o "Dir::Cache=$work/cache" \
     -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- "$@"
 }
