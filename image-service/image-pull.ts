@@ -2,6 +2,7 @@ import { Code, CriError, type Call, type cri, type Init, type Logger } from "../
 import type { ImageServiceConfig } from "./config.ts";
 import type { Digest } from "./digest.ts";
 import { hostPlatform } from "./platform.ts";
+import { type PullProgress, type PullTracker, trackPull } from "./pull-progress.ts";
 import { formatReference, type ImageReference, parseImageReference, repositoryOf } from "./reference.ts";
 import { type Credentials, credentialsFingerprint, credentialsOf, serverAddressHost } from "./registry/credentials.ts";
 import { type Endpoint, endpointsOf } from "./registry/endpoint.ts";
@@ -12,7 +13,7 @@ import { createSharedWork } from "./shared-work.ts";
 import type { ImageName, StoredImage } from "./store/image-record.ts";
 import type { ImageStore } from "./store/image-store.ts";
 import type { LayerStore } from "./store/layer-store.ts";
-import type { RegistryAccess } from "./worker/protocol.ts";
+import type { LayerProgress, RegistryAccess } from "./worker/protocol.ts";
 import type { WorkerPool } from "./worker/worker-pool.ts";
 
 export interface PullParts {
@@ -24,9 +25,10 @@ export interface PullParts {
   readonly log: Logger;
 }
 
-/** PullImage. */
+/** PullImage, and how far the pulls under way have come. */
 export interface ImagePuller extends AsyncDisposable {
   pullImage(call: Call, request: cri.PullImageRequest): Promise<Init<cri.PullImageResponse>>;
+  progress(): readonly PullProgress[];
 }
 
 /** One pull under way, for however many callers. */
@@ -36,12 +38,7 @@ interface Pull {
   readonly what: string;
   readonly credentials: Credentials | undefined;
   readonly signal: AbortSignal;
-}
-
-interface LayerTotals {
-  downloadedBytes: number;
-  unpackedBytes: number;
-  unpackedLayers: number;
+  readonly tracker: PullTracker;
 }
 
 const dockerHubNames: ReadonlySet<string> = new Set(["docker.io", "index.docker.io", "registry-1.docker.io"]);
@@ -90,27 +87,33 @@ function knownDigests({ parts, reference }: Pull): readonly Digest[] {
   return [...new Set(names.filter((name) => name.repository === repository).map(({ digest }) => digest))];
 }
 
-/** Makes all layers present; the first failure ends the others, and nothing runs on when this returns. */
-async function fetchLayers(
+async function fetchLayer(
   pull: Pull,
-  wanted: readonly LayerDescriptor[],
+  layer: LayerDescriptor,
   access: RegistryAccess,
-): Promise<LayerTotals> {
-  const { layers, pool } = pull.parts;
-  const totals: LayerTotals = { downloadedBytes: 0, unpackedBytes: 0, unpackedLayers: 0 };
+  signal: AbortSignal,
+): Promise<void> {
+  const { parts, tracker, what } = pull;
+  const { diffId } = layer;
+  await parts.layers.ensure(diffId, signal, async (directory, shared) => {
+    tracker.fetching(layer);
+    const onProgress = (progress: LayerProgress): void => tracker.advance(progress);
+    const unpacked = await parts.pool.run(
+      { kind: "layer", what, access, layer, directory },
+      { signal: shared, onProgress },
+    );
+    tracker.advance({ diffId, downloadedBytes: layer.size, unpackedBytes: unpacked.uncompressedBytes });
+    return unpacked;
+  });
+  tracker.layerDone();
+}
+
+/** Makes all layers present; the first failure ends the others, and nothing runs on when this returns. */
+async function fetchLayers(pull: Pull, wanted: readonly LayerDescriptor[], access: RegistryAccess): Promise<void> {
   const stop = new AbortController();
   const signal = AbortSignal.any([pull.signal, stop.signal]);
   const unique = new Map(wanted.map((layer) => [layer.diffId, layer]));
-  const fetches = [...unique.values()].map((layer) =>
-    layers.ensure(layer.diffId, signal, async (directory, shared) => {
-      const job = { kind: "layer", what: pull.what, access, layer, directory } as const;
-      const unpacked = await pool.run(job, { signal: shared });
-      totals.downloadedBytes += layer.size;
-      totals.unpackedBytes += unpacked.uncompressedBytes;
-      totals.unpackedLayers += 1;
-      return unpacked;
-    }),
-  );
+  const fetches = [...unique.values()].map((layer) => fetchLayer(pull, layer, access, signal));
   try {
     await Promise.all(fetches);
   } catch (thrown) {
@@ -118,27 +121,23 @@ async function fetchLayers(
     await Promise.allSettled(fetches);
     throw thrown;
   }
-  return totals;
 }
 
 type Resolved = Extract<Resolution, { kind: "resolved" }>;
 
 async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): Promise<StoredImage> {
-  const { parts, reference } = pull;
+  const { parts, reference, tracker } = pull;
   const hold = parts.layers.hold(resolved.layers.map(({ diffId }) => diffId));
   try {
-    const startedAtMs = performance.now();
+    tracker.resolved(answered.host, resolved.layers);
     const others = endpointsOf(parts.config.registries, reference).filter(({ host }) => host !== answered.host);
-    const totals = await fetchLayers(pull, resolved.layers, accessOf(pull, [answered, ...others]));
+    await fetchLayers(pull, resolved.layers, accessOf(pull, [answered, ...others]));
     pull.signal.throwIfAborted();
     const { id, manifestDigest, layers, configJson } = resolved;
-    const image = await parts.images.put(
-      { id, manifestDigest, layers, configJson },
-      nameOf(reference, resolved.targetDigest),
-    );
-    const elapsedMs = Math.round(performance.now() - startedAtMs);
-    const fields = { image: formatReference(reference), imageId: id, host: answered.host, ...totals, elapsedMs };
-    parts.log.info(fields, "image pulled");
+    const name = nameOf(reference, resolved.targetDigest);
+    const image = await parts.images.put({ id, manifestDigest, layers, configJson }, name);
+    const { startedAtMs, phase: _, ...facts } = tracker.snapshot();
+    parts.log.info({ imageId: id, ...facts, elapsedMs: Date.now() - startedAtMs }, "image pulled");
     return image;
   } finally {
     await hold.release();
@@ -165,18 +164,32 @@ async function pullOnce(pull: Pull): Promise<string> {
 /** Pulls of one reference with the same credentials are one pull; each caller can leave it alone. */
 export function createImagePuller(parts: PullParts): ImagePuller {
   const pulls = createSharedWork<string>();
+  const trackers = new Set<PullTracker>();
+
+  async function tracked(
+    reference: ImageReference,
+    credentials: Credentials | undefined,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const name = formatReference(reference);
+    const [first] = endpointsOf(parts.config.registries, reference);
+    const tracker = trackPull(name, first?.host ?? "");
+    trackers.add(tracker);
+    try {
+      return await pullOnce({ parts, reference, what: `cannot pull "${name}"`, credentials, signal, tracker });
+    } finally {
+      trackers.delete(tracker);
+    }
+  }
+
   return {
     async pullImage(call, request) {
       const reference = parseImageReference(request.image?.image ?? "");
       const credentials = credentialsFor(reference, request.auth);
-      const name = formatReference(reference);
-      const key = `${name} ${credentialsFingerprint(credentials)}`;
-      const what = `cannot pull "${name}"`;
-      const imageRef = await pulls.join(key, call.signal, (signal) =>
-        pullOnce({ parts, reference, what, credentials, signal }),
-      );
-      return { imageRef };
+      const key = `${formatReference(reference)} ${credentialsFingerprint(credentials)}`;
+      return { imageRef: await pulls.join(key, call.signal, (signal) => tracked(reference, credentials, signal)) };
     },
+    progress: () => Array.from(trackers, (tracker) => tracker.snapshot()),
     [Symbol.asyncDispose]: () => pulls[Symbol.asyncDispose](),
   };
 }

@@ -309,7 +309,7 @@ describe("a registry that misbehaves", () => {
       host: native,
     });
     cleanup.use(strict);
-    await failure(pull(strict, name));
+    expect((await failure(pull(strict, name))).message).toContain("TLS");
     expect(registry.requests).toEqual([]);
   });
 
@@ -424,8 +424,12 @@ describe("a registry that misbehaves", () => {
     while (requestsOf(image.layers[0]?.digest ?? "") === 0) await sleep(5);
     leaver.abort(new Error("left"));
     await expect(left).rejects.toThrow("left");
+    expect(service.pullsInProgress()).toMatchObject([
+      { image: name, phase: "fetching", host: registry.host, layers: 2 },
+    ]);
     gate.resolve();
     expect(await Promise.all(stay)).toEqual([image.id, image.id, image.id]);
+    expect(service.pullsInProgress()).toEqual([]);
     expect(requestsOf("/manifests/v1")).toBe(1);
     for (const { digest } of image.layers) expect(requestsOf(digest)).toBe(1);
   });

@@ -9,6 +9,7 @@ import { imageFsInfo } from "./image-fs-info.ts";
 import { createImagePuller } from "./image-pull.ts";
 import { removeImage } from "./image-remove.ts";
 import { imageStatus, listImages } from "./image-status.ts";
+import type { PullProgress } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
 import { createTokenCache, type Token } from "./registry/tokens.ts";
 import { openRootfsStore, type RootfsUsage } from "./rootfs.ts";
@@ -47,6 +48,9 @@ export interface ImageService extends AsyncDisposable {
   removeImage(call: Call, request: cri.RemoveImageRequest): Promise<Init<cri.RemoveImageResponse>>;
   /** Answers from memory: blocks and inodes counted when the layers were unpacked. */
   imageFsInfo(call: Call, request: cri.ImageFsInfoRequest): Promise<Init<cri.ImageFsInfoResponse>>;
+
+  /** How far the pulls under way have come. */
+  pullsInProgress(): readonly PullProgress[];
 
   /**
    * By id, start of an id (three hex digits at least), or any spelling of a name.
@@ -118,6 +122,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     listImages: (call, request) => listImages(images, call, request),
     removeImage: (call, request) => removeImage(images, call, request),
     imageFsInfo: async () => imageFsInfo(config.root, layers, rootfs),
+    pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
     async createRootfs(containerId, imageId, target) {
       const image = findImage(images, imageId);

@@ -9,5 +9,7 @@ export type { Registries, RegistryConfig } from "./registry/endpoint.ts";
 /** An image in the store, and the part of its config that running a container needs. */
 export type { ImageConfig } from "./image-config.ts";
 export type { StoredImage } from "./store/image-record.ts";
+/** How far a pull has come. */
+export type { PullProgress } from "./pull-progress.ts";
 /** What a container has written to its root filesystem. */
 export type { RootfsUsage } from "./rootfs.ts";

@@ -64,4 +64,5 @@ export function createFolders(
 /** Makes a folder that the archive uses without naming it; a dangling link in its place is an error (EEXIST). */
 export function makeImplicitFolder(parentFd: number, base: string): void {
   syscalls.mkdirat(parentFd, base, 0o755);
+  syscalls.fchmodat(parentFd, base, 0o755); // whatever the daemon's umask
 }

@@ -1,6 +1,7 @@
 import { closeSync, constants, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 
+import { syscalls } from "../../native/index.ts";
 import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { decompress } from "./decompress.ts";
@@ -57,6 +58,7 @@ export async function unpackLayer(source: AsyncGenerator<Buffer, void>, target: 
   mkdirSync(root, { mode: 0o755 });
   const rootFd = openSync(root, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
+    syscalls.fchmod(rootFd, 0o755); // whatever the daemon's umask
     return await unpackInto(rootFd, source, target);
   } finally {
     closeSync(rootFd);

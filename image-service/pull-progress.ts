@@ -1,0 +1,61 @@
+import type { Digest } from "./digest.ts";
+import type { LayerDescriptor } from "./registry/resolve.ts";
+import type { LayerProgress } from "./worker/protocol.ts";
+
+/** How far a pull has come. */
+export interface PullProgress {
+  /** Full name of what is being pulled. */
+  readonly image: string;
+  readonly phase: "resolving" | "fetching";
+  /** The host that answered; the first one tried while nobody has. */
+  readonly host: string;
+  readonly startedAtMs: number;
+  readonly layers: number;
+  /** Layers that are in the store, those that were there before included. */
+  readonly layersDone: number;
+  /** Compressed bytes of the layers that this pull fetches, and how many of them have come. */
+  readonly totalBytes: number;
+  readonly downloadedBytes: number;
+  readonly unpackedBytes: number;
+}
+
+/** Follows one pull. */
+export interface PullTracker {
+  /** The image is known. */
+  resolved(host: string, layers: readonly LayerDescriptor[]): void;
+  /** A layer is fetched by this pull, and not found in the store or shared with another pull. */
+  fetching(layer: LayerDescriptor): void;
+  advance(progress: LayerProgress): void;
+  layerDone(): void;
+  snapshot(): PullProgress;
+}
+
+export function trackPull(image: string, host: string): PullTracker {
+  const startedAtMs = Date.now();
+  const byLayer = new Map<Digest, LayerProgress>();
+  const state = { phase: "resolving" as PullProgress["phase"], host, layers: 0, layersDone: 0, totalBytes: 0 };
+  return {
+    resolved(answered, layers) {
+      state.phase = "fetching";
+      state.host = answered;
+      state.layers = new Set(layers.map(({ diffId }) => diffId)).size;
+    },
+    fetching(layer) {
+      state.totalBytes += layer.size;
+    },
+    advance(progress) {
+      byLayer.set(progress.diffId, progress);
+    },
+    layerDone() {
+      state.layersDone += 1;
+    },
+    snapshot() {
+      let [downloadedBytes, unpackedBytes] = [0, 0];
+      for (const layer of byLayer.values()) {
+        downloadedBytes += layer.downloadedBytes;
+        unpackedBytes += layer.unpackedBytes;
+      }
+      return { image, startedAtMs, ...state, downloadedBytes, unpackedBytes };
+    },
+  };
+}
