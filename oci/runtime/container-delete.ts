@@ -1,18 +1,21 @@
 import { lstat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { isAlive, openProcess, removeTree } from "../../native/index.ts";
+import { isAlive, openProcess, readFileBounded, removeTree } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
-import { hasCgroups, killCgroup, removeCgroups } from "./cgroup-processes.ts";
+import { cgroupPathsOfSpec, hasCgroups, killCgroup, removeCgroups } from "./cgroup-processes.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
+import { assertId, parseJson } from "./state.ts";
 
 /** conmon writes the exit file within milliseconds of init's end; then it goes. */
 const monitorGraceMs = 1_000;
 /** A process that does not die of SIGKILL for this long waits for a device or a dead file server. */
 const killDeadlineMs = 30_000;
+const maxSpecBytes = 16 * 1024 * 1024;
 
 export async function deleteContainer(
   host: RuntimeHost,
@@ -20,11 +23,25 @@ export async function deleteContainer(
   id: string,
   bundle: string,
 ): Promise<void> {
+  assertId(id);
   const state = await host.states.load(id);
-  if (state) await killInit(id, state.init, signal);
-  const monitorEnds = host.monitor.end(bundle, monitorGraceMs);
-  await Promise.all([monitorEnds, destroyContainer(host, signal, id, state?.cgroups)]);
+  if (state) {
+    await killInit(id, state.init, signal);
+    const monitorEnds = host.monitor.end(bundle, monitorGraceMs);
+    await Promise.all([monitorEnds, destroyContainer(host, signal, id, state.cgroups)]);
+  } else {
+    await host.monitor.end(bundle, 0); // with all that a create has started which the daemon did not live to see the end of
+    await destroyContainer(host, signal, id, await cgroupsOfBundle(host, id, bundle));
+  }
   await host.states.remove(id); // the monitor is gone: nobody writes an exit file any more
+}
+
+const specSchema = v.object({ linux: v.object({ cgroupsPath: v.string() }) });
+
+async function cgroupsOfBundle(host: RuntimeHost, id: string, bundle: string): Promise<CgroupPaths | undefined> {
+  const text = await readFileBounded(join(bundle, "config.json"), maxSpecBytes);
+  const parsed = v.safeParse(specSchema, parseJson(text?.toString("utf8") ?? ""));
+  return parsed.success ? cgroupPathsOfSpec(parsed.output.linux.cgroupsPath, id, host.cgroupMounts) : undefined;
 }
 
 /** What is known of a container that cannot be killed must stay, for the next try. */

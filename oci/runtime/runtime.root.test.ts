@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../../cri-api/index.ts";
@@ -142,6 +142,16 @@ for (const program of ["crun", "runc"] as const) {
       const said = await later.execSync(soon(), { id: living.id, bundle: living.bundle, process }, limits);
       expect(said.stdout.toString()).toBe("still here\n");
       expect((await later.waitForExit(ended.id, ended.init, ended.monitor, soon())).exitCode).toBe(5);
+    });
+
+    test("a create that the daemon did not live to remember is taken down by its id", async () => {
+      const { id, bundle, init, monitor } = await create(["sleep", "1000"]);
+      await rm(join(bench.config.stateDir, "containers", `${id}.json`));
+      const later = await bench.reopen();
+      expect(await later.cgroupPaths(id)).toBeUndefined();
+      await later.delete(soon(), id, bundle);
+      expect([isAlive(init), monitor && isAlive(monitor)]).toEqual([false, false]);
+      expect((await bench.leftovers()).filter((path) => path.includes(id))).toEqual([]);
     });
 
     test("a container that the kernel kills for want of memory is told as such", async () => {
