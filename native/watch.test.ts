@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rename, rm, unlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rename, rm, unlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -34,6 +34,14 @@ function collector(): {
       }),
   };
 }
+
+test("a watched folder reports a file that is made executable", async () => {
+  await writeFile(join(directory, "bridge"), "", { mode: 0o644 });
+  const { onEvent, until } = collector();
+  await using _watching = watchDirectory(directory, onEvent);
+  await chmod(join(directory, "bridge"), 0o755);
+  await until("bridge", "attributes");
+});
 
 test("a watched folder reports files that are written, moved and deleted", async () => {
   const { onEvent, until } = collector();

@@ -5,6 +5,7 @@ import { check, requireAbsolute } from "./syscall-error.ts";
 export type DirectoryEventKind =
   | "created"
   | "written"
+  | "attributes"
   | "moved-to"
   | "moved-from"
   | "deleted"
@@ -21,6 +22,7 @@ export interface DirectoryEvent {
 const kindByBit: readonly (readonly [bit: number, kind: DirectoryEventKind])[] = [
   [0x100, "created"],
   [0x8, "written"],
+  [0x4, "attributes"],
   [0x80, "moved-to"],
   [0x40, "moved-from"],
   [0x200, "deleted"],
@@ -28,7 +30,7 @@ const kindByBit: readonly (readonly [bit: number, kind: DirectoryEventKind])[] =
   [0x4000, "overflow"],
 ];
 const onlyDirectory = 0x0100_0000;
-const interest = 0x100 | 0x8 | 0x80 | 0x40 | 0x200 | 0x400 | 0x800 | onlyDirectory;
+const interest = 0x100 | 0x8 | 0x4 | 0x80 | 0x40 | 0x200 | 0x400 | 0x800 | onlyDirectory;
 const headerBytes = 16;
 const bufferBytes = 64 * 1024;
 
