@@ -108,6 +108,7 @@ export interface Addon {
   ): Result;
   unpinNamespace(token: number, path: string): Result;
   connectInNamespace(token: number, namespace: string, address: string, port: number): Result;
+  readNetworkDevices(token: number, namespaces: readonly string[], limit: number): Result;
 }
 
 const buildDirectory = join(import.meta.dirname, "build");

@@ -65,6 +65,7 @@ const shapes = {
   pinNamespaces: ["token", "text", "text", "number", "texts"],
   unpinNamespace: ["token", "text"],
   connectInNamespace: ["token", "text", "text", "number"],
+  readNetworkDevices: ["token", "texts", "number"],
 } as const satisfies Record<keyof Addon, readonly Kind[]>;
 
 const opensFd: ReadonlySet<string> = new Set([

@@ -60,8 +60,13 @@ export async function readFilesBounded(
   const { output } = await getMachine().job("quick", undefined, (addon, token) =>
     addon.readFiles(token, paths, maxBytes),
   );
+  return splitReads(output, paths.length);
+}
+
+/** What a job that reads many files answers: each one's length or -errno before its bytes. */
+export function splitReads(output: Buffer, count: number): readonly (Buffer | undefined)[] {
   let offset = 0;
-  return paths.map(() => {
+  return Array.from({ length: count }, () => {
     const length = output.readInt32LE(offset);
     offset += 4;
     if (length < 0) return undefined;

@@ -16,6 +16,7 @@ export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "
 export { resolveMountSources, type SourceInfo, type SourceKind } from "./mount-sources.ts";
 export { type MountEntry, readMountTable } from "./mount-table.ts";
 export { connectInNamespace, type IdMapping, type NamespaceKind } from "./namespaces.ts";
+export { type InterfaceCounters, readInterfaceCounters } from "./network-devices.ts";
 export { pinNamespaces, pinUserNamespace, unpinNamespace } from "./namespaces.ts";
 export { type Child, type Command, type ExitStatus, spawn, type StdioSpec } from "./process.ts";
 export { run, type RunCommand, type RunResult } from "./run.ts";

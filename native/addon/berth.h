@@ -109,6 +109,11 @@ extern const struct entry file_job_entries[];
 extern const struct entry mount_job_entries[];
 extern const struct entry namespace_job_entries[];
 
+/* files.c. Reads to the end into the job's output; more than limit bytes fail it. */
+void job_read_all(int fd, size_t limit, struct job *job);
+/* Reads once per element of the job's list: per element a 32-bit length or -errno, then the bytes. */
+void job_read_each(struct job *job, void (*read_one)(struct job *one));
+
 /* tree.c */
 int64_t remove_tree(const char *path, const char **step);
 

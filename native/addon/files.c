@@ -96,8 +96,8 @@ static int open_regular(int root, const char *path, bool in_root, struct job *jo
   return fd;
 }
 
-/* Reads to the end, at most limit bytes; kernel files say 0 as their size, so it is not looked at. */
-static void read_all(int fd, size_t limit, struct job *job) {
+/* Kernel files say 0 as their size, so it is not looked at. */
+void job_read_all(int fd, size_t limit, struct job *job) {
   size_t capacity = 0, length = 0;
   uint8_t *buffer = NULL;
   for (;;) {
@@ -138,7 +138,7 @@ static void read_file(struct job *job) {
   int fd = open_regular(root, job->strings[0], root >= 0, job);
   if (root >= 0) close(root);
   if (fd < 0) return;
-  read_all(fd, (size_t)job->numbers[0], job);
+  job_read_all(fd, (size_t)job->numbers[0], job);
   close(fd);
 }
 
@@ -162,11 +162,10 @@ static bool append(struct job *job, const void *bytes, size_t length) {
   return true;
 }
 
-/* list: paths; numbers: 0 limit per file */
-static void read_files(struct job *job) {
+void job_read_each(struct job *job, void (*read_one)(struct job *one)) {
   for (size_t i = 0; i < job->list_length; i++) {
     struct job one = {.strings = {job->list[i]}, .numbers = {job->numbers[0]}};
-    read_file(&one);
+    read_one(&one);
     int32_t head = (int32_t)(one.result < 0 ? one.result : (int64_t)one.output_length);
     bool is_kept = append(job, &head, sizeof head) && append(job, one.output, one.output_length);
     free(one.output);
@@ -178,6 +177,9 @@ static void read_files(struct job *job) {
     }
   }
 }
+
+/* list: paths; numbers: 0 limit per file */
+static void read_files(struct job *job) { job_read_each(job, read_file); }
 
 static napi_value js_read_files(napi_env env, napi_callback_info info) {
   struct args args;

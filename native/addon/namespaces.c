@@ -197,9 +197,43 @@ static napi_value js_connect_in_namespace(napi_env env, napi_callback_info info)
   return job_start(job, &args);
 }
 
+/* strings: 0 namespace; numbers: 0 limit. A namespace that cannot be entered leaves the thread in the last one's. */
+static void read_devices(struct job *one) {
+  int network = open(one->strings[0], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (network < 0) {
+    job_fail(one, "open", errno);
+    return;
+  }
+  int result = setns(network, CLONE_NEWNET);
+  if (result < 0) job_fail(one, "setns", errno);
+  close(network);
+  if (result < 0) return;
+  int fd = open("/proc/thread-self/net/dev", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    job_fail(one, "open", errno);
+    return;
+  }
+  job_read_all(fd, (size_t)one->numbers[0], one);
+  close(fd);
+}
+
+/* list: namespaces; numbers: 0 limit per namespace */
+static void read_network_devices(struct job *job) { job_read_each(job, read_devices); }
+
+/* readNetworkDevices(token, [namespace path, …], limit): /proc/net/dev as each of them has it */
+static napi_value js_read_network_devices(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, read_network_devices);
+  job_take_list(job, &args, 1);
+  if (job != NULL) job->numbers[0] = args_integer(&args, 2, 0, 1 << 24);
+  return job_start(job, &args);
+}
+
 const struct entry namespace_job_entries[] = {
     {"pinNamespaces", js_pin_namespaces},
     {"unpinNamespace", js_unpin_namespace},
     {"connectInNamespace", js_connect_in_namespace},
+    {"readNetworkDevices", js_read_network_devices},
     {NULL, NULL},
 };
