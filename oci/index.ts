@@ -4,10 +4,10 @@ export type { ContainerExit, CreateProcess, CreatedProcess, WindowSize } from ".
 export type { ExecCommand, ExecLimits, ExecResult, ExecStreams } from "./runtime/types.ts";
 export type { Runtime, RuntimeConfig, RuntimeFeatures, RuntimeParts } from "./runtime/types.ts";
 /** Where a process's cgroups are, and what they have counted. */
-export { readCgroupPaths } from "./runtime/cgroup-paths.ts";
-export type { CgroupPaths } from "./runtime/cgroup-paths.ts";
-export { readContainerStats } from "./runtime/cgroup-stats.ts";
-export type { ContainerUsage } from "./runtime/cgroup-stats.ts";
+export { cgroupPathsOfParent, readCgroupMounts, readCgroupPaths } from "./runtime/cgroup-paths.ts";
+export type { CgroupMounts, CgroupPaths } from "./runtime/cgroup-paths.ts";
+export { readCgroupUsages, readContainerStats } from "./runtime/cgroup-stats.ts";
+export type { ContainerUsage, Pressure, PressureKind, Stall } from "./runtime/cgroup-stats.ts";
 /** config.json as pure functions of the CRI's messages. */
 export { buildContainerSpec, buildPauseSpec } from "./spec/container-spec.ts";
 export { validateContainerConfig } from "./spec/validate.ts";
@@ -26,3 +26,5 @@ export { defaultSeccompProfile } from "./spec/seccomp-default.ts";
 export type { CgroupLayout, ContainerSpecInput, HostFacts, ImageDefaults, PauseSpecInput } from "./spec/input.ts";
 export type { NamespacePaths, PidNamespace, PodFiles, ResolvedDevice, ResolvedMount } from "./spec/input.ts";
 export type { OciResources, Process, Spec } from "./spec/oci-types.ts";
+/** AppArmor: what containers that name no profile run under. */
+export { loadApparmorProfile } from "./apparmor.ts";

@@ -7,11 +7,14 @@ import { exists } from "./layout.ts";
 /** The lowest value there is; only CAP_SYS_RESOURCE may go below the daemon's own. */
 const lowestOomScoreAdj = -1000;
 
-/** What the kernel offers and what this daemon itself holds, which no container can exceed. Read once, at start. */
-export async function readHostFacts(): Promise<HostFacts> {
+/**
+ * What the kernel offers and what this daemon itself holds, which no container can exceed. Read once, at start.
+ *
+ * @param apparmor What `loadApparmorProfile` found.
+ */
+export async function readHostFacts(apparmor: HostFacts["apparmor"]): Promise<HostFacts> {
   const [{ effective, bounding }, layout] = await Promise.all([kernelCapabilities(), cgroupLayout()]);
   const capabilities = capabilityNames(effective & bounding);
-  const apparmor = (await readText("/sys/module/apparmor/parameters/enabled")).startsWith("Y");
   return {
     capabilities,
     oomScoreAdjMin: capabilities.includes("CAP_SYS_RESOURCE")
@@ -22,7 +25,7 @@ export async function readHostFacts(): Promise<HostFacts> {
     swapAccounting: layout === "v2" || (await exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")),
     hugepageSizes: await readHugepageSizes(layout),
     selinuxEnabled: await exists("/sys/fs/selinux/enforce"),
-    ...(apparmor ? { apparmor: {} } : {}),
+    ...(apparmor ? { apparmor } : {}),
   };
 }
 

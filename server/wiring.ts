@@ -11,6 +11,7 @@ import {
   which,
   writeFileAtomically,
 } from "../native/index.ts";
+import { loadApparmorProfile } from "../oci/index.ts";
 import { createRuntimeService, readHostFacts } from "../pod-sandbox/index.ts";
 import type { Config, Environment } from "./config.ts";
 import type { Rooms } from "./daemon.ts";
@@ -49,7 +50,7 @@ export async function openRooms(parts: {
       runtimes,
       network,
       images,
-      facts: await readHostFacts(),
+      facts: await readHostFacts(await loadApparmorProfile(log)),
       log,
     }),
   );

@@ -21,6 +21,11 @@ const meanings: readonly {
   readonly reason?: (executable: string) => string;
 }[] = [
   {
+    pattern: /apparmor.*no such file|apparmor.*not found/i, // before the words of a missing executable, which it has too
+    code: Code.FailedPrecondition,
+    reason: () => "its AppArmor profile is not loaded",
+  },
+  {
     pattern: /executable file .*not found|stat [^:]+: no such file or directory|exec: .*no such file or directory/i,
     code: Code.InvalidArgument,
     reason: (executable) => `executable "${executable}" not found`,

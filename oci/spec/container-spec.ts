@@ -1,8 +1,11 @@
+import type { cri } from "../../cri-api/index.ts";
 import { buildCapabilities } from "./capabilities.ts";
 import { buildDevices } from "./devices.ts";
+import type { DeviceSection } from "./devices.ts";
 import type { ContainerSpecInput, HostFacts, PauseSpecInput } from "./input.ts";
 import { checkMountPropagation, rootfsPropagation } from "./mount-propagation.ts";
 import { buildMounts, buildPauseMounts } from "./mounts.ts";
+import type { MountFacts } from "./mounts.ts";
 import { buildNamespaces } from "./namespaces.ts";
 import type { CapabilitySets, LinuxSection, OciResources, Process, Spec } from "./oci-types.ts";
 import { buildArgs, buildCwd, buildEnv } from "./process.ts";
@@ -14,12 +17,14 @@ import type { SeccompArchitecture } from "./seccomp-default.ts";
 import { cleanAbsolutePath } from "./text.ts";
 import { toId } from "./user.ts";
 import { buildApparmorProfile, buildSelinuxLabels } from "./security-labels.ts";
+import { podIdMaps, requireMapped, toOciIdMappings } from "./user-namespace.ts";
+import type { IdMaps } from "./user-namespace.ts";
 
 /** The oldest that has all we write; crun 1.8.1 refuses anything newer than 1.1.0. */
 const ociVersion = "1.0.2";
 const umask = 0o022;
 /** The user of upstream's pause image, which owns nothing. */
-const pauseId = 65_535n;
+const pauseId = 65_535;
 const pauseOomScoreAdj = -998;
 const pauseShares = 2;
 
@@ -34,18 +39,43 @@ export function buildContainerSpec(input: ContainerSpecInput): Spec {
   const context = input.config.linux?.securityContext ?? null;
   const capabilities = buildCapabilities(context, input.host.capabilities);
   const hasReadonlyRootfs = context?.readonlyRootfs ?? false;
+  const maps = podIdMaps(input.sandbox);
+  const devices = buildDeviceSection(input, maps !== undefined);
   checkMountPropagation(input.mounts, input.mountTable ?? []);
+  requireMapped(maps, input.user);
   return {
     ociVersion,
     process: buildProcess(input, capabilities),
     root: { path: input.rootfsPath, readonly: hasReadonlyRootfs },
-    mounts: buildMounts(input.podFiles, input.mounts, {
-      isPrivileged: context?.privileged ?? false,
-      hasReadonlyRootfs,
-      recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts ?? false,
-    }),
-    linux: buildLinux(input, capabilities),
+    mounts: [
+      ...buildMounts(input.podFiles, input.mounts, {
+        isPrivileged: context?.privileged ?? false,
+        hasReadonlyRootfs,
+        recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts ?? false,
+        idMappedMounts: input.host.idMappedMounts ?? false,
+        userNamespace: maps && userNamespaceFacts(maps, input.namespaces),
+      }),
+      ...devices.mounts,
+    ],
+    linux: { ...buildLinux(input, capabilities, devices), ...idMappingsOf(maps) },
   };
+}
+
+function userNamespaceFacts(
+  maps: IdMaps,
+  { network, ipc, pid }: ContainerSpecInput["namespaces"],
+): MountFacts["userNamespace"] {
+  return {
+    maps,
+    isHostNetwork: network === undefined,
+    isHostIpc: ipc === undefined,
+    isHostPid: pid.kind === "host",
+  };
+}
+
+/** The runtime wants the numbers also of a namespace that it only joins. */
+function idMappingsOf(maps: IdMaps | undefined): Pick<LinuxSection, "uidMappings" | "gidMappings"> {
+  return maps ? { uidMappings: toOciIdMappings(maps.uids), gidMappings: toOciIdMappings(maps.gids) } : {};
 }
 
 function buildProcess(input: ContainerSpecInput, capabilities: CapabilitySets): Process {
@@ -67,14 +97,19 @@ function buildProcess(input: ContainerSpecInput, capabilities: CapabilitySets): 
   };
 }
 
-function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets): LinuxSection {
+function buildDeviceSection(input: ContainerSpecInput, hasUserNamespace: boolean): DeviceSection {
+  const isPrivileged = input.config.linux?.securityContext?.privileged ?? false;
+  const hasDevMount = input.mounts.some(
+    ({ mount }) => cleanAbsolutePath("mount container_path", mount.containerPath) === "/dev",
+  );
+  return buildDevices(input.devices, { isPrivileged, devices: input.host.devices ?? [], hasDevMount, hasUserNamespace });
+}
+
+function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets, section: DeviceSection): LinuxSection {
   const { config, host, cgroup } = input;
   const context = config.linux?.securityContext ?? null;
   const isPrivileged = context?.privileged ?? false;
-  const mounts = input.mounts.map(({ mount }) => mount);
-  const hasDevMount = mounts.some((mount) => cleanAbsolutePath("mount container_path", mount.containerPath) === "/dev");
-  const { devices, rules } = buildDevices(input.devices, { isPrivileged, devices: host.devices ?? [], hasDevMount });
-  const propagation = rootfsPropagation(mounts);
+  const propagation = rootfsPropagation(input.mounts.map(({ mount }) => mount));
   const mountLabel = buildSelinuxLabels(context, host.selinuxEnabled ?? false).mount;
   const seccomp = buildSeccomp(
     chooseSeccomp(context),
@@ -84,8 +119,8 @@ function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets): Li
   return {
     namespaces: buildNamespaces(input.namespaces, { layout: cgroup.layout, isPrivileged }),
     cgroupsPath: cgroup.path,
-    resources: { ...resourcesOf(input), devices: rules },
-    devices,
+    resources: { ...resourcesOf(input), devices: section.rules },
+    devices: section.devices,
     ...buildProtectedPaths(context),
     ...(propagation ? { rootfsPropagation: propagation } : {}),
     ...(seccomp ? { seccomp } : {}),
@@ -108,10 +143,10 @@ function architectureOf(host: HostFacts): SeccompArchitecture {
  */
 export function buildPauseSpec(input: PauseSpecInput): Spec {
   const { host, cgroup } = input;
-  const context = input.sandbox.linux?.securityContext;
-  const uid = toId("run_as_user", context?.runAsUser?.value ?? pauseId);
-  const gid = toId("run_as_group", context?.runAsGroup?.value ?? pauseId);
+  const maps = podIdMaps(input.sandbox);
+  const { uid, gid } = pauseUser(input.sandbox, maps);
   const none: readonly string[] = [];
+  const apparmorProfile = host.apparmor?.defaultProfile;
   const seccomp = host.seccompSupported
     ? { seccomp: defaultSeccompProfile({ architecture: architectureOf(host), capabilities: none }) }
     : {};
@@ -126,6 +161,7 @@ export function buildPauseSpec(input: PauseSpecInput): Spec {
       capabilities: { bounding: none, effective: none, permitted: none, inheritable: none, ambient: none },
       noNewPrivileges: true,
       oomScoreAdj: buildOomScoreAdj(BigInt(pauseOomScoreAdj), host.oomScoreAdjMin),
+      ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
     },
     root: { path: input.rootfsPath, readonly: true },
     mounts: buildPauseMounts(),
@@ -139,6 +175,16 @@ export function buildPauseSpec(input: PauseSpecInput): Spec {
       devices: [],
       ...buildProtectedPaths(null),
       ...seccomp,
+      ...idMappingsOf(maps),
     },
   };
+}
+
+function pauseUser(sandbox: cri.PodSandboxConfig, maps: IdMaps | undefined): { readonly uid: number; readonly gid: number } {
+  const context = sandbox.linux?.securityContext;
+  const ownId = (length = pauseId + 1): bigint => BigInt(Math.min(pauseId, length - 1));
+  const uid = toId("run_as_user", context?.runAsUser?.value ?? ownId(maps?.uids.length));
+  const gid = toId("run_as_group", context?.runAsGroup?.value ?? ownId(maps?.gids.length));
+  requireMapped(maps, { uid, gid, additionalGids: [] });
+  return { uid, gid };
 }
