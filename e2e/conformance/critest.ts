@@ -10,19 +10,28 @@ const fixedDigest = "9700f9a2f5bf2c45f2f605a0bd3bce7cf37420ec9d3ed50ac2758413308
 
 interface CritestRun {
   readonly binaries: string;
-  readonly daemon: Daemon;
+  readonly daemon: Pick<Daemon, "workspace" | "socketPath">;
   readonly runtimeHandler: string;
   /** The digest of our stand-in for that image. */
   readonly digest: string;
   readonly parallel: number;
   readonly focus: string | undefined;
+  /** Of the whole run, as ginkgo writes durations; 20m without one. */
+  readonly timeout?: string;
+  /** Instead of those of a machine without AppArmor. */
+  readonly expectedSkips?: readonly ExpectedSkip[];
 }
 
-/** Specs that this machine or this runtime cannot run, and why; any other skip is a failure. */
-const expectedSkips = [
+/** A spec that a machine or a runtime cannot run, and why; any other skip is a failure. */
+interface ExpectedSkip {
+  readonly pattern: RegExp;
+  readonly reason: string;
+}
+
+const usualSkips: readonly ExpectedSkip[] = [
   { pattern: /^AppArmor /u, reason: "no AppArmor in this kernel" },
   { pattern: / UserNamespaces /u, reason: "this runtime cannot map mounts" },
-] as const;
+];
 
 /** Runs critest by ginkgo and adds one outcome per spec to the report. */
 export async function runCritest(run: CritestRun, report: Report): Promise<void> {
@@ -39,7 +48,7 @@ export async function runCritest(run: CritestRun, report: Report): Promise<void>
   const startedAt = performance.now();
   await runGinkgo(run, binary);
   console.log(`critest: ${((performance.now() - startedAt) / 1000).toFixed(1)} s with ${run.parallel} in parallel`);
-  await reportSpecs(path.join(workspace.directory, "critest.json"), report);
+  await reportSpecs(path.join(workspace.directory, "critest.json"), report, run.expectedSkips ?? usualSkips);
   // The HostIpc specs make a segment each and leave it.
   for (const id of await listSharedMemory()) if (!before.has(id)) await runCommand(["ipcrm", "-m", id]);
 }
@@ -51,7 +60,7 @@ async function runGinkgo(run: CritestRun, binary: string): Promise<void> {
     `--nodes=${run.parallel}`,
     "--no-color",
     "--succinct",
-    "--timeout=20m",
+    `--timeout=${run.timeout ?? "20m"}`,
     "--skip=benchmark",
     ...(run.focus === undefined ? [] : [`--focus=${run.focus}`]),
     `--output-dir=${workspace.directory}`,
@@ -80,7 +89,7 @@ interface SpecReport {
   readonly Failure?: { readonly Message?: string };
 }
 
-async function reportSpecs(file: string, report: Report): Promise<void> {
+async function reportSpecs(file: string, report: Report, skips: readonly ExpectedSkip[]): Promise<void> {
   const suites = JSON.parse(await readFile(file, "utf8")) as readonly { SpecReports: readonly SpecReport[] }[];
   for (const spec of suites.flatMap((suite) => suite.SpecReports)) {
     const name = [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(" ").replaceAll("[k8s.io] ", "");
@@ -88,18 +97,19 @@ async function reportSpecs(file: string, report: Report): Promise<void> {
     const isOutOfFocus = spec.State === "skipped" && (spec.Failure?.Message ?? "") === "";
     if (isBenchmark || isOutOfFocus) continue;
     if (spec.LeafNodeType !== "It" && spec.State === "passed") continue;
-    report.add(judge(spec, name));
+    report.add(judge(spec, name, skips));
   }
 }
 
 function judge(
   spec: SpecReport,
   name: string,
+  skips: readonly ExpectedSkip[],
 ): { name: string; result: "passed" | "failed" | "skipped"; detail: string } {
   const seconds = `${(spec.RunTime / 1e9).toFixed(1)} s`;
   const message = firstLines(spec.Failure?.Message ?? "");
   if (spec.State === "passed") return { name, result: "passed", detail: seconds };
-  const expected = expectedSkips.find(({ pattern }) => pattern.test(`${name} `));
+  const expected = skips.find(({ pattern }) => pattern.test(`${name} `));
   if (spec.State !== "skipped") return { name, result: "failed", detail: `${seconds}, ${spec.State}: ${message}` };
   if (expected === undefined) return { name, result: "failed", detail: `unexpected skip: ${message}` };
   return { name, result: "skipped", detail: `${expected.reason}: ${message}` };

@@ -1,0 +1,21 @@
+import { parseArgs } from "node:util";
+import { runInGuest } from "./guest/machine.ts";
+import { makePayload } from "./guest/payload.ts";
+
+const usage = `npm run guest [-- OPTIONS] -- COMMAND [ARGUMENTS]: runs it on an emulated Debian 13 node with Berth as a service
+  --minutes N   the guest is ended after so long (default 60)
+One argument alone is a line for sh. Known inside: crictl, critest, ginkgo, conformance (see --help).
+What COMMAND writes into /results is in .cache/guest/results afterwards, the journal and the console with it.`;
+
+const { values: options, positionals: command } = parseArgs({
+  allowPositionals: true,
+  options: { minutes: { type: "string", default: "60" }, help: { type: "boolean", default: false } },
+});
+
+async function main(): Promise<void> {
+  if (options.help || command.length === 0) return console.log(usage);
+  const payload = await makePayload(command);
+  process.exitCode = await runInGuest(payload, { timeoutMs: Number(options.minutes) * 60_000 });
+}
+
+await main();

@@ -1,0 +1,66 @@
+import { spawn } from "node:child_process";
+import { mkdir, readFile, rm } from "node:fs/promises";
+import path from "node:path";
+import { cacheDirectory } from "../harness/repository.ts";
+import { runCommand } from "../harness/run-command.ts";
+
+const guestDirectory = path.join(cacheDirectory, "guest");
+/** Where the guest's /results is unpacked to. */
+export const resultsDirectory = path.join(guestDirectory, "results");
+const memoryMiB = 4096;
+const timedOutCode = 124;
+
+/**
+ * Boots the guest with the payload as its second disk, prints what the command says and returns its exit code; 124 when
+ * the time is over. The first disk is never changed: every run is a first boot.
+ */
+export async function runInGuest(payload: string, limits: { readonly timeoutMs: number }): Promise<number> {
+  const base = await runCommand(["sh", path.join(import.meta.dirname, "build.sh")], { timeoutMs: 1_200_000 });
+  await rm(resultsDirectory, { recursive: true, force: true });
+  await mkdir(resultsDirectory, { recursive: true });
+  const results = path.join(guestDirectory, "results.img");
+  await rm(results, { force: true });
+  await runCommand(["truncate", "-s", "512M", results]);
+  await runCommand(["mkfs.ext4", "-q", "-F", results]);
+  const isOver = await emulate(qemuArguments(base, payload, results), limits.timeoutMs);
+  await runCommand(["debugfs", "-R", `rdump / ${resultsDirectory}`, results]);
+  if (isOver) {
+    console.error("guest: the time is over");
+    return timedOutCode;
+  }
+  const code = await readFile(path.join(resultsDirectory, "exit-code"), "utf8").catch(() => undefined);
+  if (code !== undefined) return Number(code);
+  console.error(`guest: it ended before the command did; see ${path.join(resultsDirectory, "console.log")}`);
+  return 1;
+}
+
+function qemuArguments(base: string, payload: string, results: string): readonly string[] {
+  const disk = (file: string, options: string): string => `file=${file},if=virtio,format=raw,cache=unsafe,${options}`;
+  const flags: readonly (readonly string[])[] = [
+    ["-accel", "tcg,thread=multi,tb-size=1024"],
+    ["-cpu", "Westmere", "-smp", "2", "-m", String(memoryMiB)],
+    ["-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"],
+    ["-kernel", path.join(base, "vmlinuz"), "-initrd", path.join(base, "initrd.gz")],
+    ["-drive", disk(path.join(base, "disk.img"), "snapshot=on")],
+    ["-drive", disk(payload, "readonly=on")],
+    ["-drive", disk(results, "readonly=off")],
+    ["-serial", `file:${path.join(resultsDirectory, "console.log")}`, "-serial", "stdio"],
+    ["-append", "console=ttyS0 root=/dev/vda rw panic=1 apparmor=1 security=apparmor quiet"],
+  ];
+  return ["qemu-system-x86_64", ...flags.flat()];
+}
+
+/** Below everybody else's priority: it takes all of two processors. Resolves with whether the time ran out. */
+async function emulate(argv: readonly string[], timeoutMs: number): Promise<boolean> {
+  const child = spawn("nice", ["-n", "10", ...argv], { stdio: ["ignore", "inherit", "inherit"] });
+  let isOver = false;
+  const timer = setTimeout(() => {
+    isOver = true;
+    child.kill("SIGKILL");
+  }, timeoutMs);
+  const end = (): boolean => child.kill("SIGKILL");
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, end);
+  await new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
+  clearTimeout(timer);
+  return isOver;
+}

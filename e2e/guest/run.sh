@@ -1,0 +1,57 @@
+#!/bin/sh
+# Inside the guest, from the second disk: installs Berth as a user would, starts the service, runs what was asked.
+# Whatever happens, the exit code and the journal go to /results.
+set -u
+payload=/payload
+stty -F /dev/ttyS1 raw 2> /dev/null # no carriage returns
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RESULTS=/results
+say() { echo "guest: $* ($(cut -d' ' -f1 /proc/uptime) s after boot)"; }
+
+install_berth() {
+  mkdir -p /usr/lib/berth /etc/berth/berth.toml.d /etc/cni/net.d
+  mount --bind "$payload/berth" /usr/lib/berth # in place of a copy, which takes long here
+  cp /usr/lib/berth/deploy/berth.toml /etc/berth/
+  cp /usr/lib/berth/deploy/10-berth-bridge.conflist /etc/cni/net.d/
+  cp /usr/lib/berth/deploy/crictl.yaml /etc/
+  cp /usr/lib/berth/deploy/berth.service /etc/systemd/system/
+  cp "$payload"/bin/* /usr/local/bin/
+  ln -sf /usr/lib/berth/node_modules/.bin/node /usr/local/bin/node
+  printf '#!/bin/sh\nexec node /usr/lib/berth/e2e/guest/conformance.ts "$@"\n' > /usr/local/bin/conformance
+  chmod 755 /usr/local/bin/conformance
+  {
+    printf 'cgroup_driver = "systemd"\nlog_level = "debug"\n'
+    for host in registry.k8s.io k8s.gcr.io gcr.io public.ecr.aws; do
+      printf '[registries."%s"]\nmirrors = ["127.0.0.1:5000"]\n' "$host"
+    done
+    printf '[registries."127.0.0.1:5000"]\ninsecure = true\n'
+  } > /etc/berth/berth.toml.d/10-guest.toml
+  sed -i 's/^timeout: .*/timeout: 120/' /etc/crictl.yaml # of crictl's own calls, ten times slower here
+}
+
+start_registry() {
+  cat > /run/registry.json <<'JSON'
+{ "version": "0.1", "log": { "level": "warn", "accesslog": { "disabled": true } },
+  "storage": { "filesystem": { "rootdirectory": "/payload/registry/data" },
+    "maintenance": { "uploadpurging": { "enabled": false }, "readonly": { "enabled": true } } },
+  "http": { "addr": "127.0.0.1:5000", "secret": "tests need none" } }
+JSON
+  systemd-run --quiet --unit=registry --setenv=OTEL_TRACES_EXPORTER=none docker-registry serve /run/registry.json
+}
+
+run() {
+  install_berth
+  start_registry
+  systemctl daemon-reload
+  say "starting Berth"
+  systemctl start berth.service || { systemctl status --no-pager berth.service; return 1; }
+  say "Berth is $(systemctl is-active berth.service)"
+  cd /root || return 1
+  sh "$payload/command.sh"
+}
+
+run
+code=$?
+say "ended with $code"
+journalctl --no-pager -o short-monotonic > /results/journal.log 2>&1
+echo "$code" > /results/exit-code
+exit 0
