@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseCgroupPaths } from "./cgroup-paths.ts";
+import { cgroupPathsOfParent, parseCgroupPaths } from "./cgroup-paths.ts";
 import type { CgroupMounts } from "./cgroup-paths.ts";
 
 function at(mountPoint: string, root = "/") {
@@ -55,4 +55,24 @@ test("lines that are none are left out", () => {
     unified: undefined,
     controllers: {},
   });
+});
+
+test("a pod's cgroup is found by its parent in every hierarchy", () => {
+  const parent = cgroupPathsOfParent("/kubepods/burstable/pod1/", "cgroupfs", hybrid);
+  expect(parent?.unified).toBe("/sys/fs/cgroup/unified/kubepods/burstable/pod1");
+  expect(parent?.controllers["memory"]).toBe("/sys/fs/cgroup/memory/kubepods/burstable/pod1");
+});
+
+test("a slice lies in the slices that its name tells", () => {
+  const expected = "/sys/fs/cgroup/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice";
+  for (const parent of ["kubepods-besteffort-pod1_2.slice", "/kubepods.slice/kubepods-besteffort-pod1_2.slice"])
+    expect(cgroupPathsOfParent(parent, "systemd", unifiedOnly)?.unified).toBe(expected);
+});
+
+test("no parent, a root, and one that climbs are no cgroup of a pod", () => {
+  for (const parent of ["", "/", "//", "/a/../.."]) {
+    expect(cgroupPathsOfParent(parent, "cgroupfs", hybrid)).toBeUndefined();
+    expect(cgroupPathsOfParent(parent, "systemd", hybrid)).toBeUndefined();
+  }
+  expect(cgroupPathsOfParent("-.slice", "systemd", hybrid)).toBeUndefined();
 });

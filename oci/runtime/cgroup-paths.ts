@@ -1,4 +1,4 @@
-import { dirname, join } from "node:path";
+import { basename, dirname, join, normalize } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
 import { readFileBounded, readMountTable } from "../../native/index.ts";
 
@@ -89,4 +89,29 @@ function ofContainer(path: string): string {
 function below(mount: CgroupMount, path: string): string {
   const isInside = mount.root !== "/" && (path === mount.root || path.startsWith(`${mount.root}/`));
   return join(mount.mountPoint, isInside ? path.slice(mount.root.length) : path);
+}
+
+/**
+ * Where a pod's cgroup lies, by the cgroup parent that kubelet made for it. Undefined for none and for a root.
+ *
+ * @param parent A path for cgroupfs; for systemd a slice, with or without those it is in before it.
+ */
+export function cgroupPathsOfParent(
+  parent: string,
+  driver: "cgroupfs" | "systemd",
+  mounts: CgroupMounts,
+): CgroupPaths | undefined {
+  const path = driver === "systemd" ? expandSlice(basename(parent)) : normalize(`/${parent}`).replace(/\/$/, "");
+  if (path === undefined || path === "" || parent.split("/").includes("..")) return undefined;
+  const controllers: Record<string, string> = {};
+  for (const [name, { mountPoint }] of Object.entries(mounts.controllers)) controllers[name] = join(mountPoint, path);
+  return { unified: mounts.unified && join(mounts.unified.mountPoint, path), controllers };
+}
+
+/** systemd puts `a-b.slice` into `a.slice`. */
+function expandSlice(name: string): string | undefined {
+  const stem = /^([^/]+)\.slice$/.exec(name)?.[1];
+  if (stem === undefined || stem.split("-").includes("")) return undefined;
+  const words = stem.split("-");
+  return `/${words.map((_, index) => `${words.slice(0, index + 1).join("-")}.slice`).join("/")}`;
 }

@@ -1,5 +1,5 @@
-import { join } from "node:path";
-import { readFilesBounded } from "../../native/index.ts";
+import { countIn, countOf, readCgroupFiles } from "./cgroup-files.ts";
+import type { ControllerFiles, TextOf } from "./cgroup-files.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 
 /** What a container has used and may use, as its cgroups count it. */
@@ -20,11 +20,48 @@ export interface ContainerUsage {
   readonly swap: { readonly usageBytes: bigint; readonly availableBytes: bigint | undefined } | undefined;
   /** Processes and threads; undefined without a pids controller. */
   readonly taskCount: bigint | undefined;
+  /** Processes in the cgroup itself; those of cgroups that were made below it are not among them. */
+  readonly processCount: bigint;
+  /** Undefined where the kernel does not count stalls. */
+  readonly pressure: Readonly<Record<PressureKind, Pressure | undefined>>;
 }
 
-const maxFileBytes = 16 * 1024;
+export type PressureKind = "cpu" | "memory" | "io";
+
+/** How long work waited for a resource: some of it, or all of it at once. */
+export interface Pressure {
+  readonly some: Stall;
+  readonly full: Stall;
+}
+
+/** Shares in percent of the last 10, 60 and 300 seconds. */
+export interface Stall {
+  readonly totalNs: bigint;
+  readonly avg10: number;
+  readonly avg60: number;
+  readonly avg300: number;
+}
+
 /** v1 writes "no limit" as the largest multiple of a page below 2^63; no machine has half of that. */
 const unlimitedFrom = 1n << 62n;
+
+/** What a sample is made of. */
+export const usageFiles: readonly ControllerFiles[] = [
+  { controller: "cpuacct", legacy: ["cpuacct.usage"], unified: ["cpu.stat", "cpu.pressure", "io.pressure"] },
+  {
+    controller: "memory",
+    legacy: ["memory.usage_in_bytes", "memory.stat"],
+    unified: [
+      "memory.current",
+      "memory.stat",
+      "memory.max",
+      "memory.swap.current",
+      "memory.swap.max",
+      "memory.pressure",
+    ],
+  },
+  { controller: "pids", legacy: ["pids.current", "cgroup.procs"], unified: ["pids.current", "cgroup.procs"] },
+];
 
 /**
  * One sample from cgroup files alone: v1, v2, or some controllers on each.
@@ -32,105 +69,92 @@ const unlimitedFrom = 1n << 62n;
  * @returns Undefined when the container's cgroups are gone.
  */
 export async function readContainerStats(paths: CgroupPaths): Promise<ContainerUsage | undefined> {
-  const { cpuacct, memory, pids } = paths.controllers;
-  const groups = { cpu: cpuacct ?? paths.unified, memory: memory ?? paths.unified, pids: pids ?? paths.unified };
-  const wanted = [
-    ...(cpuacct === undefined ? ["cpu/cpu.stat"] : ["cpu/cpuacct.usage"]),
-    ...(memory === undefined ? unifiedMemoryFiles : legacyMemoryFiles),
-    "pids/pids.current",
-  ].map((name) => name.split("/"));
-  const named = wanted.flatMap(([group, file]) => {
-    const directory = group === "cpu" || group === "memory" || group === "pids" ? groups[group] : undefined;
-    return directory === undefined || file === undefined ? [] : [{ file, path: join(directory, file) }];
-  });
-  const contents = await readFilesBounded(
-    named.map(({ path }) => path),
-    maxFileBytes,
-  );
-  const texts = new Map(named.map(({ file }, index) => [file, contents[index]?.toString("latin1") ?? ""]));
-  return parseUsage((file) => texts.get(file) ?? "");
+  return (await readCgroupUsages([paths]))[0];
 }
 
-const legacyMemoryFiles = ["memory/memory.usage_in_bytes", "memory/memory.stat"] as const;
-const unifiedMemoryFiles = [
-  "memory/memory.current",
-  "memory/memory.stat",
-  "memory/memory.max",
-  "memory/memory.swap.current",
-  "memory/memory.swap.max",
-] as const;
+/** Samples of many cgroups at once, in their order; a pod's cgroup counts all that is below it. */
+export async function readCgroupUsages(
+  groups: readonly CgroupPaths[],
+): Promise<readonly (ContainerUsage | undefined)[]> {
+  return (await readCgroupFiles(groups, usageFiles)).map(parseUsage);
+}
 
-/** `textOf` answers "" for a file that is not there; whichever of v1's and v2's names is there decides. */
-export function parseUsage(textOf: (file: string) => string): ContainerUsage | undefined {
-  const cpuUsageNs = number(textOf("cpuacct.usage")) ?? scaled(flat(textOf("cpu.stat")).get("usage_usec"), 1000n);
+/** Whichever of v1's and v2's names is there decides. */
+export function parseUsage(textOf: TextOf): ContainerUsage | undefined {
+  const cpuUsageNs = countIn(textOf("cpuacct.usage")) ?? scaled(countOf(textOf("cpu.stat"), "usage_usec"), 1000n);
   const memory = textOf("memory.current") === "" ? legacyMemory(textOf) : unifiedMemory(textOf);
   if (cpuUsageNs === undefined || memory === undefined) return undefined;
-  return { cpuUsageNs, ...memory, taskCount: number(textOf("pids.current")) };
+  return {
+    cpuUsageNs,
+    ...memory,
+    taskCount: countIn(textOf("pids.current")),
+    processCount: BigInt(textOf("cgroup.procs").split("\n").length - 1),
+    pressure: {
+      cpu: parsePressure(textOf("cpu.pressure")),
+      memory: parsePressure(textOf("memory.pressure")),
+      io: parsePressure(textOf("io.pressure")),
+    },
+  };
 }
 
-function legacyMemory(textOf: (file: string) => string): Pick<ContainerUsage, "memory" | "swap"> | undefined {
-  const usageBytes = number(textOf("memory.usage_in_bytes"));
+function legacyMemory(textOf: TextOf): Pick<ContainerUsage, "memory" | "swap"> | undefined {
+  const usageBytes = countIn(textOf("memory.usage_in_bytes"));
   if (usageBytes === undefined) return undefined;
-  const stat = flat(textOf("memory.stat"));
-  const workingSetBytes = less(usageBytes, stat.get("total_inactive_file"));
-  const limit = bounded(stat.get("hierarchical_memory_limit"));
-  const swapUsage = stat.get("total_swap");
-  const bothLimit = bounded(stat.get("hierarchical_memsw_limit"));
+  const stat = textOf("memory.stat");
+  const workingSetBytes = less(usageBytes, countOf(stat, "total_inactive_file"));
+  const limit = bounded(countOf(stat, "hierarchical_memory_limit"));
+  const swapUsage = countOf(stat, "total_swap");
+  const bothLimit = bounded(countOf(stat, "hierarchical_memsw_limit"));
   const swapLimit = bothLimit === undefined || limit === undefined ? undefined : less(bothLimit, limit);
   return {
     memory: {
       usageBytes,
       workingSetBytes,
-      rssBytes: stat.get("total_rss") ?? 0n,
-      pageFaults: stat.get("total_pgfault") ?? 0n,
-      majorPageFaults: stat.get("total_pgmajfault") ?? 0n,
+      rssBytes: countOf(stat, "total_rss") ?? 0n,
+      pageFaults: countOf(stat, "total_pgfault") ?? 0n,
+      majorPageFaults: countOf(stat, "total_pgmajfault") ?? 0n,
       availableBytes: limit === undefined ? undefined : less(limit, workingSetBytes),
     },
-    swap:
-      swapUsage === undefined
-        ? undefined
-        : { usageBytes: swapUsage, availableBytes: swapLimit === undefined ? undefined : less(swapLimit, swapUsage) },
+    swap: swapOf(swapUsage, swapLimit),
   };
 }
 
-function unifiedMemory(textOf: (file: string) => string): Pick<ContainerUsage, "memory" | "swap"> | undefined {
-  const usageBytes = number(textOf("memory.current"));
+function unifiedMemory(textOf: TextOf): Pick<ContainerUsage, "memory" | "swap"> | undefined {
+  const usageBytes = countIn(textOf("memory.current"));
   if (usageBytes === undefined) return undefined;
-  const stat = flat(textOf("memory.stat"));
-  const workingSetBytes = less(usageBytes, stat.get("inactive_file"));
-  const limit = number(textOf("memory.max")); // "max" reads as none
-  const swapUsage = number(textOf("memory.swap.current"));
-  const swapLimit = number(textOf("memory.swap.max"));
+  const stat = textOf("memory.stat");
+  const workingSetBytes = less(usageBytes, countOf(stat, "inactive_file"));
+  const limit = countIn(textOf("memory.max")); // "max" reads as none
   return {
     memory: {
       usageBytes,
       workingSetBytes,
-      rssBytes: stat.get("anon") ?? 0n,
-      pageFaults: stat.get("pgfault") ?? 0n,
-      majorPageFaults: stat.get("pgmajfault") ?? 0n,
+      rssBytes: countOf(stat, "anon") ?? 0n,
+      pageFaults: countOf(stat, "pgfault") ?? 0n,
+      majorPageFaults: countOf(stat, "pgmajfault") ?? 0n,
       availableBytes: limit === undefined ? undefined : less(limit, workingSetBytes),
     },
-    swap:
-      swapUsage === undefined
-        ? undefined
-        : { usageBytes: swapUsage, availableBytes: swapLimit === undefined ? undefined : less(swapLimit, swapUsage) },
+    swap: swapOf(countIn(textOf("memory.swap.current")), countIn(textOf("memory.swap.max"))),
   };
 }
 
-/** A file of `name value` lines. */
-function flat(text: string): ReadonlyMap<string, bigint> {
-  const values = new Map<string, bigint>();
-  for (const line of text.split("\n")) {
-    const [name, value] = line.split(" ");
-    const count = number(value ?? "");
-    if (name !== undefined && count !== undefined) values.set(name, count);
-  }
-  return values;
+function swapOf(usageBytes: bigint | undefined, limit: bigint | undefined): ContainerUsage["swap"] {
+  if (usageBytes === undefined) return undefined;
+  return { usageBytes, availableBytes: limit === undefined ? undefined : less(limit, usageBytes) };
 }
 
-function number(text: string): bigint | undefined {
-  const digits = text.trim();
-  return /^\d{1,20}$/.test(digits) ? BigInt(digits) : undefined;
+/** `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, the total in microseconds, and the same of `full`. */
+function parsePressure(text: string): Pressure | undefined {
+  const [some, full] = ["some", "full"].map((kind) => parseStall(text, kind));
+  return some && full && { some, full };
+}
+
+function parseStall(text: string, kind: string): Stall | undefined {
+  const line = text.split("\n").find((each) => each.startsWith(`${kind} `));
+  const [, avg10, avg60, avg300, total] =
+    /avg10=([\d.]+) avg60=([\d.]+) avg300=([\d.]+) total=(\d{1,20})$/.exec(line ?? "") ?? [];
+  if (total === undefined) return undefined;
+  return { totalNs: BigInt(total) * 1000n, avg10: Number(avg10), avg60: Number(avg60), avg300: Number(avg300) };
 }
 
 function scaled(value: bigint | undefined, factor: bigint): bigint | undefined {
