@@ -15,6 +15,8 @@ export { validateSysctls } from "./spec/sysctls.ts";
 export { assertNoControlCharacters } from "./spec/text.ts";
 export { resolveUser } from "./spec/user.ts";
 export type { ResolvedUser } from "./spec/user.ts";
+export { podIdMaps } from "./spec/user-namespace.ts";
+export type { IdMaps } from "./spec/user-namespace.ts";
 export { missingAccounts } from "./spec/account-files.ts";
 export { capabilityNames } from "./spec/capabilities.ts";
 export { assertHostname, hostsText, resolvConfText } from "./spec/pod-files.ts";

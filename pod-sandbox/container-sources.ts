@@ -48,13 +48,11 @@ export async function resolveDevices(
 }
 
 /** A device node found on the host. */
-interface DeviceNode extends Omit<ResolvedDevice, "containerPath" | "permissions"> {
-  readonly path: string;
-}
+type DeviceNode = Omit<ResolvedDevice, "containerPath" | "permissions">;
 
 /** A directory of devices keeps its shape in the container. */
-function place(device: cri.Device, root: string, { path, ...node }: DeviceNode): ResolvedDevice {
-  const containerPath = posix.join(device.containerPath || device.hostPath, path.slice(root.length));
+function place(device: cri.Device, root: string, node: DeviceNode): ResolvedDevice {
+  const containerPath = posix.join(device.containerPath || device.hostPath, node.hostPath.slice(root.length));
   return { ...node, containerPath, permissions: device.permissions };
 }
 
@@ -65,8 +63,8 @@ const ownDevices = ["/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/cons
 export async function readHostDevices(): Promise<readonly ResolvedDevice[]> {
   const nodes = await readDevicesBelow("/dev");
   return nodes
-    .filter(({ path }) => !ownDevices.some((own) => path === own || path.startsWith(`${own}/`)))
-    .map(({ path, ...node }) => ({ ...node, containerPath: path, permissions: "rwm" }));
+    .filter(({ hostPath }) => !ownDevices.some((own) => hostPath === own || hostPath.startsWith(`${own}/`)))
+    .map((node) => ({ ...node, containerPath: node.hostPath, permissions: "rwm" }));
 }
 
 async function readDevicesBelow(directory: string): Promise<readonly DeviceNode[]> {
@@ -87,7 +85,7 @@ async function readDevice(path: string): Promise<readonly DeviceNode[]> {
   if (!status.isCharacterDevice() && !status.isBlockDevice()) return [];
   const { mode: fileMode, uid, gid, rdev } = status;
   const type = status.isCharacterDevice() ? "c" : "b";
-  return [{ path, type, ...deviceNumbers(BigInt(rdev)), fileMode, uid, gid }];
+  return [{ hostPath: path, type, ...deviceNumbers(BigInt(rdev)), fileMode, uid, gid }];
 }
 
 /** As glibc's gnu_dev_major and gnu_dev_minor take a dev_t apart. */

@@ -29,6 +29,7 @@ function asWritten(spec: Spec): unknown {
 
 const fuse = {
   containerPath: "/dev/fuse",
+  hostPath: "/dev/fuse",
   type: "c",
   major: 10,
   minor: 229,
@@ -122,6 +123,19 @@ test("the pause process's spec is as reviewed", () => {
   expect(asWritten(spec)).toEqual(readGolden("pause"));
 });
 
+test("the pause process runs under the default AppArmor profile where one is loaded", () => {
+  const spec = buildPauseSpec({
+    id: "p1",
+    sandbox: sandboxConfig(),
+    rootfsPath: "/pause",
+    args: ["/pause"],
+    namespaces: {},
+    cgroup: { path: "/p", layout: "v2" },
+    host: { ...ableHost, apparmor: { defaultProfile: "berth-default" } },
+  });
+  expect(spec.process.apparmorProfile).toBe("berth-default");
+});
+
 describe("buildContainerSpec", () => {
   test("writes a version that crun 1.8.1 takes", () => {
     expect(buildContainerSpec(plain).ociVersion).toMatch(/^1\.0\./);
@@ -181,4 +195,44 @@ test("the pause process takes the pod's user within bounds", () => {
     });
   expect(build(7n).process.user).toMatchObject({ uid: 7, gid: 5, additionalGids: [5] });
   expect(() => build(2n ** 32n)).toThrow(expect.objectContaining({ code: Code.InvalidArgument }));
+});
+
+describe("a pod with a user namespace", () => {
+  const mapping = { hostId: 100_000, containerId: 0, length: 1000 };
+  const sandbox = sandboxConfig({
+    namespaceOptions: {
+      network: "POD",
+      pid: "POD",
+      ipc: "POD",
+      targetId: "",
+      usernsOptions: { mode: "POD", uids: [mapping], gids: [mapping] },
+    },
+  });
+  const namespaces = { user: "/ns/user", network: "/ns/net", ipc: "/ns/ipc", uts: "/ns/uts" };
+  const input = specInput({ sandbox, namespaces: { ...namespaces, pid: { kind: "new" } }, devices: [fuse] });
+
+  test("gives its containers that namespace, its mappings, and the host's device nodes", () => {
+    const { linux, mounts } = buildContainerSpec(input);
+    expect(linux.namespaces).toContainEqual({ type: "user", path: "/ns/user" });
+    expect(linux.uidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 1000 }]);
+    expect(linux.gidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 1000 }]);
+    expect(linux.devices).toEqual([]);
+    expect(mounts.at(-1)).toMatchObject({ destination: "/dev/fuse", type: "bind", source: "/dev/fuse" });
+  });
+
+  test.each([
+    [{ uid: 1000, gid: 0, additionalGids: [0] }, /user 1000 is not mapped/],
+    [{ uid: 0, gid: 1000, additionalGids: [1000] }, /group 1000 is not mapped/],
+    [{ uid: 0, gid: 0, additionalGids: [0, 2000] }, /group 2000 is not mapped/],
+  ])("refuses the user %o, who is not in it", (user, message) => {
+    expect(() => buildContainerSpec({ ...input, user })).toThrow(message);
+  });
+
+  test("runs its pause process there, as a user that it has", () => {
+    const pause = { id: "p1", rootfsPath: "/pause", args: ["/pause"], namespaces, host: ableHost };
+    const { linux, process } = buildPauseSpec({ ...pause, sandbox, cgroup: { path: "/p", layout: "v1" } });
+    expect(linux.namespaces).toContainEqual({ type: "user", path: "/ns/user" });
+    expect(linux.uidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 1000 }]);
+    expect(process.user).toMatchObject({ uid: 999, gid: 999 });
+  });
 });

@@ -102,7 +102,12 @@ function buildDeviceSection(input: ContainerSpecInput, hasUserNamespace: boolean
   const hasDevMount = input.mounts.some(
     ({ mount }) => cleanAbsolutePath("mount container_path", mount.containerPath) === "/dev",
   );
-  return buildDevices(input.devices, { isPrivileged, devices: input.host.devices ?? [], hasDevMount, hasUserNamespace });
+  return buildDevices(input.devices, {
+    isPrivileged,
+    devices: input.host.devices ?? [],
+    hasDevMount,
+    hasUserNamespace,
+  });
 }
 
 function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets, section: DeviceSection): LinuxSection {
@@ -180,7 +185,10 @@ export function buildPauseSpec(input: PauseSpecInput): Spec {
   };
 }
 
-function pauseUser(sandbox: cri.PodSandboxConfig, maps: IdMaps | undefined): { readonly uid: number; readonly gid: number } {
+function pauseUser(
+  sandbox: cri.PodSandboxConfig,
+  maps: IdMaps | undefined,
+): { readonly uid: number; readonly gid: number } {
   const context = sandbox.linux?.securityContext;
   const ownId = (length = pauseId + 1): bigint => BigInt(Math.min(pauseId, length - 1));
   const uid = toId("run_as_user", context?.runAsUser?.value ?? ownId(maps?.uids.length));

@@ -7,6 +7,7 @@ import { securityContext } from "./testing.ts";
 
 const fuse: ResolvedDevice = {
   containerPath: "/dev/fuse",
+  hostPath: "/dev/fuse",
   type: "c",
   major: 10,
   minor: 229,
@@ -16,11 +17,12 @@ const fuse: ResolvedDevice = {
   permissions: "mr",
 };
 const disk: ResolvedDevice = { ...fuse, containerPath: "/dev/vda", type: "b", major: 254, minor: 0, permissions: "" };
-const host = { isPrivileged: false, devices: [disk], hasDevMount: false };
+const host = { isPrivileged: false, devices: [disk], hasDevMount: false, hasUserNamespace: false };
 
 test("makes the nodes that were asked for, and lets nothing else through", () => {
   expect(buildDevices([fuse], host)).toEqual({
     devices: [{ path: "/dev/fuse", type: "c", major: 10, minor: 229, fileMode: 0o666, uid: 0, gid: 44 }],
+    mounts: [],
     rules: [
       { allow: false, access: "rwm" },
       { allow: true, type: "c", major: 10, minor: 229, access: "rm" },
@@ -80,4 +82,18 @@ test.each(["proc/keys", "", "/proc/\nkeys"])("refuses the masked path %j", (path
   expect(() => buildProtectedPaths(securityContext({ maskedPaths: [path] }))).toThrow(
     expect.objectContaining({ code: Code.InvalidArgument }),
   );
+});
+
+test("binds the host's nodes in a user namespace, where none can be made", () => {
+  const elsewhere = { ...fuse, containerPath: "/devices/fuse" };
+  const asked = { ...host, hasUserNamespace: true };
+  const { devices, mounts, rules } = buildDevices([elsewhere, fuse], asked);
+  expect(devices).toEqual([]);
+  expect(rules).toEqual(buildDevices([elsewhere, fuse], host).rules);
+  expect(mounts.map(({ source, destination }) => [source, destination])).toEqual([
+    ["/dev/fuse", "/devices/fuse"],
+    ["/dev/fuse", "/dev/fuse"],
+  ]);
+  const below = buildDevices([elsewhere, fuse], { ...asked, hasDevMount: true });
+  expect(below.mounts.map(({ destination }) => destination)).toEqual(["/devices/fuse"]);
 });

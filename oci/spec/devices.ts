@@ -1,7 +1,7 @@
 import type { cri } from "../../cri-api/index.ts";
 import type { ResolvedDevice } from "./input.ts";
 import { invalid, quote } from "./invalid.ts";
-import type { OciDevice, OciDeviceRule } from "./oci-types.ts";
+import type { OciDevice, OciDeviceRule, OciMount } from "./oci-types.ts";
 import { cleanAbsolutePath, isAtOrBelow } from "./text.ts";
 
 /** @throws {CriError} `InvalidArgument` for what no device can be. No container path means the host's. */
@@ -22,23 +22,31 @@ function isSharedDevice({ containerPath: path }: ResolvedDevice): boolean {
 
 export interface DeviceSection {
   readonly devices: readonly OciDevice[];
+  readonly mounts: readonly OciMount[];
   readonly rules: readonly OciDeviceRule[];
 }
 
 /**
  * Nodes to make and what the device cgroup lets through. The runtime adds /dev/null and its like by itself. A
  * privileged container gets the host's nodes and no rule. With a host's directory mounted on /dev no node is made:
- * the runtime would make it on the host.
+ * the runtime would make it on the host. In a user namespace nobody can make nodes: the host's are bound there.
  */
 export function buildDevices(
   requested: readonly ResolvedDevice[],
-  host: { readonly isPrivileged: boolean; readonly devices: readonly ResolvedDevice[]; readonly hasDevMount: boolean },
+  host: {
+    readonly isPrivileged: boolean;
+    readonly devices: readonly ResolvedDevice[];
+    readonly hasDevMount: boolean;
+    readonly hasUserNamespace: boolean;
+  },
 ): DeviceSection {
   const wanted = [...(host.isPrivileged ? host.devices.filter(isSharedDevice) : []), ...requested];
   const byPath = new Map(wanted.map((device) => [device.containerPath, device]));
-  const nodes = [...byPath.values()].map(toOciDevice);
+  const all = [...byPath.values()];
+  const nodes = host.hasDevMount ? all.filter(({ containerPath }) => !isAtOrBelow(containerPath, "/dev")) : all;
   return {
-    devices: host.hasDevMount ? nodes.filter(({ path }) => !isAtOrBelow(path, "/dev")) : nodes,
+    devices: host.hasUserNamespace ? [] : nodes.map(toOciDevice),
+    mounts: host.hasUserNamespace ? nodes.map(toDeviceMount) : [],
     rules: host.isPrivileged
       ? [{ allow: true, access: "rwm" }]
       : [{ allow: false, access: "rwm" }, ...requested.map(toRule)],
@@ -47,6 +55,15 @@ export function buildDevices(
 
 function toOciDevice({ containerPath, type, major, minor, fileMode, uid, gid }: ResolvedDevice): OciDevice {
   return { path: containerPath, type, major, minor, fileMode: fileMode & 0o777, uid, gid };
+}
+
+function toDeviceMount({ containerPath, hostPath }: ResolvedDevice): OciMount {
+  return {
+    destination: containerPath,
+    type: "bind",
+    source: hostPath,
+    options: ["bind", "rprivate", "nosuid", "noexec"],
+  };
 }
 
 function toRule({ type, major, minor, permissions }: ResolvedDevice): OciDeviceRule {

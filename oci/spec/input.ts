@@ -28,6 +28,8 @@ export interface ResolvedMount {
 /** A device node as a container gets it. */
 export interface ResolvedDevice {
   readonly containerPath: string;
+  /** Real path of the node on the host. */
+  readonly hostPath: string;
   readonly type: "c" | "b";
   readonly major: number;
   readonly minor: number;
@@ -51,6 +53,8 @@ export interface HostFacts {
   readonly devices?: readonly ResolvedDevice[];
   /** Whether the runtime of this container and the kernel know `rro` mounts; absent is no. */
   readonly recursiveReadOnlyMounts?: boolean;
+  /** Whether the runtime of this container can map the ids of mounts; absent is no. */
+  readonly idMappedMounts?: boolean;
   /** Whether the memory controller counts swap; absent is yes. */
   readonly swapAccounting?: boolean;
   /** Page sizes of the hugetlb controller such as `2MB`; absent is unknown, an empty list is no controller. */
@@ -64,6 +68,8 @@ export interface HostFacts {
 
 /** Paths of the pod's pinned namespaces. An absent one is the host's. */
 export interface NamespacePaths {
+  /** There where the pod's config has id mappings. */
+  readonly user?: string;
   readonly network?: string;
   readonly ipc?: string;
   readonly uts?: string;

@@ -6,7 +6,12 @@ import { buildMounts, validateMount } from "./mounts.ts";
 import { criMount } from "./testing.ts";
 
 const podFiles = { resolvConf: "/pod/resolv.conf", hostname: "/pod/hostname", hosts: "/pod/hosts", shm: "/pod/shm" };
-const facts = { isPrivileged: false, hasReadonlyRootfs: false, recursiveReadOnlyMounts: true };
+const facts = {
+  isPrivileged: false,
+  hasReadonlyRootfs: false,
+  recursiveReadOnlyMounts: true,
+  idMappedMounts: true,
+} as const;
 const at = (containerPath: string, sourcePath = "/srv/x"): ResolvedMount => ({
   mount: criMount({ containerPath, hostPath: sourcePath }),
   sourcePath,
@@ -118,6 +123,64 @@ describe("buildMounts", () => {
   });
 });
 
+describe("a mount with mapped owners", () => {
+  const mapping = { hostId: 100_000, containerId: 0, length: 65_536 };
+  const mount = criMount({ uidMappings: [mapping], gidMappings: [{ ...mapping, hostId: 200_000 }] });
+  const build = (overrides: Partial<typeof facts> = {}) =>
+    buildMounts(podFiles, [{ mount, sourcePath: "/x" }], { ...facts, ...overrides }).find(
+      ({ destination }) => destination === "/data",
+    );
+
+  test("carries both mappings", () => {
+    expect(build()).toMatchObject({
+      uidMappings: [{ containerID: 0, hostID: 100_000, size: 65_536 }],
+      gidMappings: [{ containerID: 0, hostID: 200_000, size: 65_536 }],
+    });
+  });
+  test("fails under a runtime that cannot map", () => {
+    const attempt = (): unknown =>
+      buildMounts(podFiles, [{ mount, sourcePath: "/x" }], { ...facts, idMappedMounts: false });
+    expect(attempt).toThrow(/id-mapped mount "\/data" is not supported by this runtime handler/);
+    expect(attempt).toThrow(expect.objectContaining({ code: Code.FailedPrecondition }));
+  });
+});
+
+describe("in a user namespace", () => {
+  const range = { hostId: 100_000, length: 65_536 };
+  const userNamespace = {
+    maps: { uids: range, gids: range },
+    isHostNetwork: false,
+    isHostIpc: false,
+    isHostPid: false,
+  };
+  const build = (overrides: Partial<typeof userNamespace> = {}, isPrivileged = false) =>
+    buildMounts(podFiles, [], { ...facts, isPrivileged, userNamespace: { ...userNamespace, ...overrides } });
+  const types = (overrides: Partial<typeof userNamespace>): (string | undefined)[] =>
+    ["/proc", "/dev/mqueue", "/sys"].map((path) => build(overrides).find((each) => each.destination === path)?.type);
+
+  test("nothing differs where the pod has its own namespaces", () => {
+    expect(build()).toEqual(buildMounts(podFiles, [], facts));
+  });
+  test("the host's own file systems are shown where their namespace is the host's", () => {
+    expect(types({ isHostPid: true })).toEqual(["bind", "mqueue", "sysfs"]);
+    expect(types({ isHostIpc: true })).toEqual(["proc", "bind", "sysfs"]);
+    expect(types({ isHostNetwork: true })).toEqual(["proc", "mqueue", "bind"]);
+  });
+  test("the host's /sys is read-only but for a privileged container", () => {
+    const access = (isPrivileged: boolean) =>
+      build({ isHostNetwork: true }, isPrivileged)
+        .find(({ destination }) => destination === "/sys")
+        ?.options.at(-1);
+    expect([access(false), access(true)]).toEqual(["ro", "rw"]);
+  });
+  test("terminals belong to the group tty if that is mapped", () => {
+    const options = (length: number) =>
+      build({ maps: { uids: range, gids: { hostId: 1, length } } }).find((each) => each.type === "devpts")?.options;
+    expect(options(6)).toContain("gid=5");
+    expect(options(5)).not.toContain("gid=5");
+  });
+});
+
 describe("validateMount", () => {
   test.each([
     [{ recursiveReadOnly: true }, /conflicts with read-write mount/],
@@ -128,7 +191,22 @@ describe("validateMount", () => {
     [{ recursiveReadOnly: true, readonly: true, propagation: "PROPAGATION_BIDIRECTIONAL" }, /requires private/],
     [{ imageSubPath: "x" }, /image mounts are not supported/],
     [{ mountOptions: ["noexec"] }, /mount_options are not supported/],
-    [{ uidMappings: [{ hostId: 1, containerId: 0, length: 1 }] }, /id-mapped mounts are not supported/],
+    [{ uidMappings: [{ hostId: 1, containerId: 0, length: 1 }] }, /uidMappings and gidMappings need each other/],
+    [{ gidMappings: [{ hostId: 1, containerId: 0, length: 1 }] }, /uidMappings and gidMappings need each other/],
+    [
+      {
+        uidMappings: [{ hostId: 1, containerId: 0, length: 0 }],
+        gidMappings: [{ hostId: 1, containerId: 0, length: 1 }],
+      },
+      /id mapping 0:1:0 is not a range/,
+    ],
+    [
+      {
+        uidMappings: [{ hostId: 1, containerId: 0, length: 1 }],
+        gidMappings: Array.from({ length: 341 }, (_, index) => ({ hostId: index, containerId: index, length: 1 })),
+      },
+      /more than 340 id mappings/,
+    ],
     [{ hostPath: "" }, /host_path is empty/],
     [{ hostPath: "relative" }, /not an absolute path/],
     [{ containerPath: "" }, /container_path is empty/],

@@ -3,14 +3,26 @@ import { Code, CriError } from "../../cri-api/index.ts";
 import type { PodFiles, ResolvedMount } from "./input.ts";
 import { invalid, quote } from "./invalid.ts";
 import { propagationOption } from "./mount-propagation.ts";
-import type { OciMount } from "./oci-types.ts";
+import type { OciIdMapping, OciMount } from "./oci-types.ts";
 import { assertNoControlCharacters, cleanAbsolutePath, isAtOrBelow } from "./text.ts";
+import { checkRange } from "./user-namespace.ts";
+import type { IdMaps } from "./user-namespace.ts";
 
 /** What decides how a container sees the system's own file systems. */
 export interface MountFacts {
   readonly isPrivileged: boolean;
   readonly hasReadonlyRootfs: boolean;
   readonly recursiveReadOnlyMounts: boolean;
+  readonly idMappedMounts: boolean;
+  readonly userNamespace?: UserNamespaceFacts | undefined;
+}
+
+/** A pod's user namespace, and what of the host's it is to look at from there. */
+export interface UserNamespaceFacts {
+  readonly maps: IdMaps;
+  readonly isHostNetwork: boolean;
+  readonly isHostIpc: boolean;
+  readonly isHostPid: boolean;
 }
 
 /** Files that lxcfs and its like may put over the kernel's; anywhere else in /proc a mount hides what LSMs rely on. */
@@ -41,10 +53,13 @@ export function buildMounts(
   );
   const isReplaced = ({ destination }: OciMount): boolean =>
     own.has(destination) || ["/dev", "/sys"].some((root) => own.has(root) && isAtOrBelow(destination, root));
-  const defaults = [...systemMounts(facts.isPrivileged), ...podMounts(podFiles, facts)];
+  const defaults = [...systemMounts(facts.isPrivileged, facts.userNamespace), ...podMounts(podFiles, facts)];
   const all = [...defaults.filter((mount) => !isReplaced(mount)), ...own.values()];
   return all.sort((a, b) => depthOf(a.destination) - depthOf(b.destination));
 }
+
+/** `tty`, the same in every distribution. */
+const terminalGroup = 5;
 
 function depthOf(path: string): number {
   return path.split("/").length;
@@ -61,7 +76,21 @@ function buildBindMount({ mount, sourcePath }: ResolvedMount, facts: MountFacts)
   }
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
   const options = ["rbind", propagationOption(mount.propagation), access];
-  return { destination, type: "bind", source: sourcePath, options };
+  return { destination, type: "bind", source: sourcePath, options, ...mappedOwners(mount, facts) };
+}
+
+function mappedOwners(
+  { containerPath, uidMappings, gidMappings }: cri.Mount,
+  facts: MountFacts,
+): Pick<OciMount, "uidMappings" | "gidMappings"> {
+  if (uidMappings.length === 0) return {};
+  if (facts.idMappedMounts) return { uidMappings: uidMappings.map(toOci), gidMappings: gidMappings.map(toOci) };
+  const name = quote(containerPath);
+  throw new CriError(Code.FailedPrecondition, `id-mapped mount ${name} is not supported by this runtime handler`);
+}
+
+function toOci({ containerId, hostId, length }: cri.IDMapping): OciIdMapping {
+  return { containerID: containerId, hostID: hostId, size: length };
 }
 
 function checkDestination(containerPath: string, sourcePath: string): string {
@@ -83,9 +112,7 @@ export function validateMount(mount: cri.Mount): void {
   const name = quote(mount.containerPath);
   if (mount.image || mount.imageSubPath !== "") throw invalid(`mount ${name}: image mounts are not supported`);
   if (mount.mountOptions.length > 0) throw invalid(`mount ${name}: mount_options are not supported`);
-  if (mount.uidMappings.length > 0 || mount.gidMappings.length > 0) {
-    throw invalid(`mount ${name}: id-mapped mounts are not supported`);
-  }
+  validateMappings(mount);
   if (mount.containerPath === "") throw invalid("mount container_path is empty");
   if (mount.hostPath === "") throw invalid(`mount ${name}: host_path is empty`);
   cleanAbsolutePath("mount container_path", mount.containerPath);
@@ -97,11 +124,30 @@ export function validateMount(mount: cri.Mount): void {
   }
 }
 
-/** The kernel's own file systems; a container that is not privileged may not write /sys and the cgroup tree. */
-function systemMounts(isPrivileged: boolean): readonly OciMount[] {
+/** What the kernel takes. */
+const maxMappings = 340;
+
+function validateMappings({ containerPath, uidMappings, gidMappings }: cri.Mount): void {
+  const field = `mount ${quote(containerPath)}`;
+  const hasBoth = uidMappings.length > 0 === gidMappings.length > 0;
+  if (!hasBoth) throw invalid(`${field}: uidMappings and gidMappings need each other`);
+  for (const mappings of [uidMappings, gidMappings]) {
+    if (mappings.length > maxMappings) throw invalid(`${field}: more than ${maxMappings} id mappings`);
+    for (const mapping of mappings) checkRange(field, mapping);
+  }
+}
+
+/**
+ * The kernel's own file systems; a container that is not privileged may not write /sys and the cgroup tree. Those of
+ * namespaces of the host cannot be mounted from within a user namespace: there the host's own mounts are shown.
+ */
+function systemMounts(isPrivileged: boolean, userns?: UserNamespaceFacts): readonly OciMount[] {
   const access = isPrivileged ? "rw" : "ro";
+  const hasTerminalGroup = !userns || userns.maps.gids.length > terminalGroup;
   return [
-    { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
+    userns?.isHostPid
+      ? hostMount("/proc", "rw")
+      : { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
     {
       destination: "/dev",
       type: "tmpfs",
@@ -112,10 +158,21 @@ function systemMounts(isPrivileged: boolean): readonly OciMount[] {
       destination: "/dev/pts",
       type: "devpts",
       source: "devpts",
-      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+      options: [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        ...(hasTerminalGroup ? [`gid=${terminalGroup}`] : []),
+      ],
     },
-    { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
-    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", access] },
+    userns?.isHostIpc
+      ? hostMount("/dev/mqueue", "rw")
+      : { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
+    userns?.isHostNetwork
+      ? hostMount("/sys", access)
+      : { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", access] },
     {
       destination: "/sys/fs/cgroup",
       type: "cgroup",
@@ -123,6 +180,11 @@ function systemMounts(isPrivileged: boolean): readonly OciMount[] {
       options: ["nosuid", "noexec", "nodev", "relatime", access],
     },
   ];
+}
+
+function hostMount(path: string, access: string): OciMount {
+  const options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", access];
+  return { destination: path, type: "bind", source: path, options };
 }
 
 /** The pause process needs a /proc to be looked at and a /dev for the runtime, nothing else. */

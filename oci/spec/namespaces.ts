@@ -9,7 +9,7 @@ export function buildNamespaces(
   namespaces: NamespacePaths & { readonly pid: PidNamespace },
   place: { readonly layout: CgroupLayout; readonly isPrivileged: boolean },
 ): readonly OciNamespace[] {
-  const joined = (["network", "ipc", "uts"] as const).flatMap((type) => {
+  const joined = (["user", "network", "ipc", "uts"] as const).flatMap((type) => {
     const path = namespaces[type];
     return path === undefined ? [] : [{ type, path }];
   });

@@ -39,10 +39,21 @@ export interface OciMount {
   readonly type: string;
   readonly source: string;
   readonly options: readonly string[];
+  /** Both or none: the mount shows its files with mapped owners. */
+  readonly uidMappings?: readonly OciIdMapping[];
+  readonly gidMappings?: readonly OciIdMapping[];
+}
+
+export interface OciIdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
 }
 
 export interface LinuxSection {
   readonly namespaces: readonly OciNamespace[];
+  readonly uidMappings?: readonly OciIdMapping[];
+  readonly gidMappings?: readonly OciIdMapping[];
   readonly cgroupsPath: string;
   readonly resources: OciResources;
   readonly devices: readonly OciDevice[];
@@ -54,7 +65,7 @@ export interface LinuxSection {
 }
 
 export interface OciNamespace {
-  readonly type: "mount" | "pid" | "network" | "ipc" | "uts" | "cgroup";
+  readonly type: "mount" | "pid" | "network" | "ipc" | "uts" | "cgroup" | "user";
   readonly path?: string;
 }
 

@@ -335,6 +335,7 @@ describe.each(["crun", "runc"])("a spec run by %s", (runtime) => {
   test("makes the devices it is given and lets no other through", async () => {
     const fuse = {
       containerPath: "/dev/null2",
+      hostPath: "/dev/null",
       type: "c",
       major: 1,
       minor: 3,

@@ -12,7 +12,7 @@ const userns = (mode: "POD" | "CONTAINER" | "NODE" | "TARGET", mappings = 0) => 
   usernsOptions: {
     mode,
     uids: Array.from({ length: mappings }, () => ({ hostId: 1, containerId: 0, length: 1 })),
-    gids: [],
+    gids: Array.from({ length: mappings }, () => ({ hostId: 1, containerId: 0, length: 1 })),
   },
 });
 const linux = (overrides: Parameters<typeof securityContext>[0]) => ({
@@ -27,7 +27,7 @@ test("takes a config that asks for nothing that is missing", () => {
 });
 
 test.each([
-  ["user namespaces", { linux: linux({ namespaceOptions: userns("POD", 1) }) }, /user namespaces are not supported/],
+  ["a user namespace that the pod has not", { linux: linux({ namespaceOptions: userns("POD", 1) }) }, /differs from/],
   ["a user namespace of its own", { linux: linux({ namespaceOptions: userns("CONTAINER") }) }, /not a mode of a pod/],
   ["another's user namespace", { linux: linux({ namespaceOptions: userns("TARGET") }) }, /not a mode of a pod/],
   ["mappings without one", { linux: linux({ namespaceOptions: userns("NODE", 1) }) }, /takes no id mappings/],
@@ -51,7 +51,11 @@ test.each([
   expect(attempt).toThrow(expect.objectContaining({ code: Code.InvalidArgument }));
 });
 
-test("refuses a pod's user namespace for its containers too", () => {
+test("takes the pod's user namespace for its containers, named or not, and no other", () => {
   const sandbox = sandboxConfig({ namespaceOptions: userns("POD", 1) });
-  expect(() => validateContainerConfig(containerConfig(), sandbox)).toThrow(/user namespaces are not supported/);
+  const attempt = (namespaceOptions: ReturnType<typeof userns> | null) => (): void =>
+    validateContainerConfig(containerConfig({ linux: linux({ namespaceOptions }) }), sandbox);
+  expect(attempt(null)).not.toThrow();
+  expect(attempt(userns("POD", 1))).not.toThrow();
+  expect(attempt(userns("NODE"))).toThrow(/user namespace differs from that of the pod/);
 });

@@ -3,6 +3,7 @@ import { validateDevice } from "./devices.ts";
 import { invalid, quote } from "./invalid.ts";
 import { validateMount } from "./mounts.ts";
 import { chooseSeccomp } from "./seccomp.ts";
+import { areSameIdMaps, idMapsOf, podIdMaps } from "./user-namespace.ts";
 
 const cdiAnnotationPrefix = "cdi.k8s.io/";
 
@@ -18,7 +19,7 @@ export function validateContainerConfig(config: cri.ContainerConfig, sandbox: cr
   for (const mount of config.mounts) validateMount(mount);
   for (const device of config.devices) validateDevice(device);
   const context = config.linux?.securityContext ?? null;
-  validateNamespaces(context?.namespaceOptions ?? null, sandbox.linux?.securityContext?.namespaceOptions ?? null);
+  validateNamespaces(context?.namespaceOptions ?? null, sandbox);
   chooseSeccomp(context);
 }
 
@@ -29,19 +30,11 @@ function refuseCdi(config: cri.ContainerConfig): void {
   if (annotation !== undefined) throw invalid(`annotation ${quote(annotation)}: CDI devices are not supported`);
 }
 
-function validateNamespaces(container: cri.NamespaceOption | null, pod: cri.NamespaceOption | null): void {
-  refuseUserNamespace(container?.usernsOptions ?? null);
-  refuseUserNamespace(pod?.usernsOptions ?? null);
+function validateNamespaces(container: cri.NamespaceOption | null, sandbox: cri.PodSandboxConfig): void {
+  const pod = podIdMaps(sandbox);
+  const asked = container?.usernsOptions;
+  if (asked && !areSameIdMaps(idMapsOf(asked), pod)) throw invalid("user namespace differs from that of the pod");
   if (container?.pid === "TARGET" && container.targetId === "") {
     throw invalid("PID namespace mode TARGET needs target_id");
   }
-}
-
-/** NODE without mappings is what containers have; the other modes are checked apart to say what is wrong with them. */
-function refuseUserNamespace(options: cri.UserNamespace | null): void {
-  if (!options) return;
-  const { mode, uids, gids } = options;
-  if (mode === "CONTAINER" || mode === "TARGET") throw invalid(`user namespace mode ${mode} is not a mode of a pod`);
-  if (mode === "POD") throw invalid("user namespaces are not supported");
-  if (uids.length + gids.length > 0) throw invalid("user namespace mode NODE takes no id mappings");
 }
