@@ -183,3 +183,12 @@ test("findings are rendered one a line, cures below them, and counted", () => {
     ]),
   ).toBe("ok    a: fine\nFAIL  b: broken\n      one\n      two\n1 ok, 0 warnings, 1 failures\n");
 });
+
+test("AppArmor without its parser is named: containers would run without a profile", async () => {
+  const files = { "/sys/module/apparmor/parameters/enabled": "Y\n" };
+  const findProgram = async (name: string) => (name === "apparmor_parser" ? undefined : `/usr/bin/${name}`);
+  expect(await problemsOf(createHealthyMachine({}, files))).toEqual([]);
+  expect(await problemsOf(createHealthyMachine({ findProgram }, files))).toEqual([
+    expect.objectContaining({ level: "warn", subject: "apparmor", cure: "apt-get install apparmor" }),
+  ]);
+});

@@ -1,6 +1,6 @@
 import type { Config } from "../config.ts";
 import type { Finding } from "./finding.ts";
-import { checkCgroups, checkOverlay, checkRights, checkSeccomp } from "./kernel.ts";
+import { checkApparmor, checkCgroups, checkOverlay, checkRights, checkSeccomp } from "./kernel.ts";
 import type { Machine } from "./machine.ts";
 import { checkNetwork, checkPrograms } from "./programs.ts";
 
@@ -13,6 +13,7 @@ export async function examine(machine: Machine, config: Config): Promise<Finding
     checkOverlay(machine, config),
     checkCgroups(machine),
     checkSeccomp(machine),
+    checkApparmor(machine),
   ];
   return (await Promise.all(checks)).flat();
 }

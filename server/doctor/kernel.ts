@@ -108,3 +108,14 @@ export async function checkSeccomp(machine: Machine): Promise<Finding[]> {
   if (actions?.includes("errno")) return [{ level: "ok", subject, text: "filters are offered by the kernel" }];
   return [{ level: "warn", subject, text: "not offered by the kernel; containers run without filters" }];
 }
+
+/** Whether containers that name no AppArmor profile get one. */
+export async function checkApparmor(machine: Machine): Promise<Finding[]> {
+  const enabled = (await machine.readText("/sys/module/apparmor/parameters/enabled")) ?? "";
+  const subject = "apparmor";
+  if (!enabled.startsWith("Y")) return [{ level: "ok", subject, text: "not in this kernel; no profiles are applied" }];
+  const parser = await machine.findProgram("apparmor_parser");
+  if (parser !== undefined) return [{ level: "ok", subject, text: `${parser} loads the default profile` }];
+  const text = "apparmor_parser is not there; containers that name no profile run without one";
+  return [{ level: "warn", subject, text, cure: "apt-get install apparmor" }];
+}
