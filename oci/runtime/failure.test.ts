@@ -51,6 +51,18 @@ describe("what a runtime says becomes a short reason and a code", () => {
       "it is not running",
       wrong,
     ],
+    [
+      "write file `/proc/thread-self/attr/apparmor/exec`: No such file or directory",
+      "its AppArmor profile is not loaded",
+      wrong,
+    ],
+    [
+      runc(
+        "runc create failed: unable to start container process: unable to apply apparmor profile: apparmor failed to apply profile: write /proc/thread-self/attr/apparmor/exec: no such file or directory",
+      ),
+      "its AppArmor profile is not loaded",
+      wrong,
+    ],
     ["container does not exist", "container does not exist", wrong],
     ["exec failed: cannot exec in a stopped container", "cannot exec in a stopped container", wrong],
     ["fail startup\nsetns(pid=21847, CLONE_NEWUSER): No such process", "it is not running", wrong],
