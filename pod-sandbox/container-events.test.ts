@@ -5,7 +5,7 @@ import type { cri, Init } from "../cri-api/index.ts";
 import { createClock } from "./clock.ts";
 import { createContainerEvents } from "./container-events.ts";
 import type { ContainerEvents } from "./container-events.ts";
-import { endContainer } from "./exit-watch.ts";
+import { endContainer } from "./container-ending.ts";
 import { inCreated, openTestRecords, testContainer, testId, testSandbox } from "./testing.ts";
 
 type Event = Init<cri.ContainerEventResponse>;

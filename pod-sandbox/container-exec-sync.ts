@@ -2,9 +2,9 @@ import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
 import { readSpec } from "./bundle.ts";
 import { requireRunning } from "./container-streams.ts";
-import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
+import { runtimeOf } from "./runtimes.ts";
 
 /** Per stream; what comes after is read and thrown away (CVE-2022-1708). */
 const maxOutputBytes = 16 * 1024 * 1024;

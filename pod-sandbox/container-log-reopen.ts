@@ -1,8 +1,8 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { requireRunning } from "./container-streams.ts";
-import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
+import { runtimeOf } from "./runtimes.ts";
 
 /**
  * Makes the monitor open the log path anew, after kubelet has renamed the file. Resolves when the new file is there.

@@ -1,9 +1,9 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { removeTree } from "../native/index.ts";
 import { isLive } from "./container.ts";
-import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
+import { runtimeOf } from "./runtimes.ts";
 import { teardownDeadlineMs } from "./undo.ts";
 
 /** Removes a container, killing it if it lives. Idempotent; an unknown id succeeds. The log file stays: kubelet owns it. */
@@ -37,5 +37,4 @@ export async function releaseContainer(id: string, runtime: string, host: Host):
   await runtimeOf(host, runtime).delete(signal, id, paths.bundle);
   await host.images.removeRootfs(id, paths.rootfs, signal);
   await removeTree(paths.bundle);
-  host.stats.forget(id);
 }

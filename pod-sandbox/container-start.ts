@@ -2,9 +2,9 @@ import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError, toCriError } from "../cri-api/index.ts";
 import { advanceContainer, isLive } from "./container.ts";
 import type { Container, ContainerIn } from "./container.ts";
-import { endContainer } from "./exit-watch.ts";
-import { runtimeOf } from "./host.ts";
+import { endContainer } from "./container-ending.ts";
 import type { Host } from "./host.ts";
+import { runtimeOf } from "./runtimes.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
 
 const startDeadlineMs = 120_000;

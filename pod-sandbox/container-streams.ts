@@ -8,10 +8,10 @@ import type { WindowSize } from "../oci/index.ts";
 import { readSpec } from "./bundle.ts";
 import { requireContainer } from "./container-status.ts";
 import type { ContainerIn } from "./container.ts";
-import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
 import { usesHostNetwork } from "./network.ts";
+import { runtimeOf } from "./runtimes.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
 
 /** The open ends of a process in a container, or of a container attached to. Disposing lets go of them. */

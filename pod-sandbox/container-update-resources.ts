@@ -3,8 +3,8 @@ import { Code, CriError } from "../cri-api/index.ts";
 import { applyResourceUpdate, toOciResources } from "../oci/index.ts";
 import { requireContainer } from "./container-status.ts";
 import { isLive } from "./container.ts";
-import { runtimeOf } from "./host.ts";
 import type { Host } from "./host.ts";
+import { runtimeOf } from "./runtimes.ts";
 
 const updateDeadlineMs = 60_000;
 

@@ -1,17 +1,23 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Code, CriError } from "../cri-api/index.ts";
 import type { Logger } from "../cri-api/index.ts";
-import type { ContainerExit, Runtime } from "../oci/index.ts";
-import { advanceContainer, isLive } from "./container.ts";
-import type { Container, ContainerIn, Ending, LiveContainer } from "./container.ts";
+import { openProcess } from "../native/index.ts";
+import { diedAtOnce, endContainer, endingOf } from "./container-ending.ts";
+import { isLive } from "./container.ts";
+import type { Container, LiveContainer } from "./container.ts";
+import { waitUnlessAborted } from "./creations.ts";
+import { readLastErrors } from "./log-tail.ts";
 import type { RecordStore } from "./record-store.ts";
+import { runtimeOf } from "./runtimes.ts";
+import type { Runtimes } from "./runtimes.ts";
 import { advanceSandbox, sandboxBase } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
-import { openProcess } from "../native/index.ts";
 
 /** Notices the end of every process that the room answers for, and writes it into the records. */
 export interface ExitWatch extends AsyncDisposable {
-  /** Waits for the container's end from now on; called once when it is created and once at restart. */
+  /** Waits for the container's end from now on, and tries until it is written down. Idempotent. */
   watch(container: LiveContainer): void;
-  /** Settles when the record says `exited`; at once when nothing is being watched. */
+  /** Resolves when the record says `exited`, or is gone. @throws {CriError} `Unavailable` when the daemon ends first. */
   ended(id: string): Promise<void>;
   /**
    * Starts a container. An end that is noticed meanwhile is written down after what the start has to say: nobody sees
@@ -25,39 +31,56 @@ export interface ExitWatch extends AsyncDisposable {
 interface ExitWatchParts {
   readonly sandboxes: RecordStore<Sandbox>;
   readonly containers: RecordStore<Container>;
-  readonly runtimes: ReadonlyMap<string, Runtime>;
+  readonly runtimes: Runtimes;
   readonly log: Logger;
 }
 
 const sigkill = 9;
 /** A runtime that has not returned so long after the container's end waits for what will not come. */
 const startSlackMs = 5_000;
+const firstRetryMs = 100;
+const longestRetryMs = 10_000;
 
 export function createExitWatch(parts: ExitWatchParts): ExitWatch {
-  const watched = new Map<string, Promise<void>>();
+  const watches = createWatches(parts.log);
   const starts = createPendingStarts();
-  const closing = new AbortController();
 
   async function follow(container: LiveContainer): Promise<void> {
-    const runtime = parts.runtimes.get(container.runtime);
-    if (!runtime) throw new Error(`runtime handler "${container.runtime}" is not configured any more`);
-    const exit = await runtime.waitForExit(container.id, container.init, container.monitor, closing.signal);
-    if (sharesPidNamespace(container)) {
-      await runtime.kill(container.id, container.init, sigkill, { all: true }); // its children have no init to take them along
+    const { id, init, monitor } = container;
+    const exit = await runtimeOf(parts, container.runtime).waitForExit(id, init, monitor, watches.closing);
+    if (sharesPidNamespace(container)) await killOrphans(container);
+    await starts.settled(id);
+    const found = await parts.containers.update(id, (current) =>
+      isLive(current) ? endContainer(current, endingOf(current, exit)) : current,
+    );
+    if (!found) return;
+    parts.log.info({ containerId: id, exitCode: exit.exitCode }, "container exited");
+    if (diedAtOnce(found)) void quoteLog(found); // nobody waits for it: the log may lie on a file system that hangs
+  }
+
+  /** Its children have no init to take them along. One that cannot die does not keep the end from being told. */
+  async function killOrphans({ id, init, runtime }: LiveContainer): Promise<void> {
+    try {
+      await runtimeOf(parts, runtime).kill(id, init, sigkill, { all: true });
+    } catch (thrown) {
+      parts.log.warn({ containerId: id, err: String(thrown) }, "processes of a container outlive its init");
     }
-    await starts.settled(container.id);
-    await parts.containers.update(container.id, (current) => (isLive(current) ? toExited(current, exit) : current));
-    parts.log.info({ containerId: container.id, exitCode: exit.exitCode }, "container exited");
+  }
+
+  async function quoteLog({ id, logPath }: Container): Promise<void> {
+    try {
+      const message = await readLastErrors(logPath);
+      if (message === "") return;
+      await parts.containers.update(id, (current) => (diedAtOnce(current) ? { ...current, message } : current));
+    } catch (thrown) {
+      parts.log.debug({ containerId: id, err: String(thrown) }, "last words of a container not read");
+    }
   }
 
   async function followPause(sandbox: SandboxIn<"ready">): Promise<void> {
     if (!sandbox.pause) return;
-    const pause = openProcess(sandbox.pause);
-    if (pause) {
-      await using process = pause;
-      await Promise.race([process.exited, aborted(closing.signal)]);
-    }
-    if (closing.signal.aborted) return;
+    using pause = openProcess(sandbox.pause);
+    if (pause) await waitUnlessAborted(pause.exited, watches.closing);
     await parts.sandboxes.update(sandbox.id, (current) => {
       if (current.state !== "ready") return current;
       parts.log.warn({ podSandboxId: sandbox.id }, "pause process ended; pod sandbox is not ready");
@@ -65,23 +88,56 @@ export function createExitWatch(parts: ExitWatchParts): ExitWatch {
     });
   }
 
-  function keep(key: string, work: Promise<void>): void {
-    const guarded = work
-      .catch((thrown: unknown) => {
-        if (!closing.signal.aborted) parts.log.error({ id: key, err: String(thrown) }, "lost track of a process");
-      })
-      .finally(() => watched.delete(key));
-    watched.set(key, guarded);
+  return {
+    watch: (container) => void watches.keep(container.id, () => follow(container)),
+    async ended(id) {
+      const container = parts.containers.get(id);
+      if (container && isLive(container)) await watches.keep(id, () => follow(container));
+    },
+    whileStarting: (id, start) => starts.run(id, start),
+    watchPause: (sandbox) => void watches.keep(sandbox.id, () => followPause(sandbox)),
+    [Symbol.asyncDispose]: () => watches[Symbol.asyncDispose](),
+  };
+}
+
+interface Watches extends AsyncDisposable {
+  readonly closing: AbortSignal;
+  /** Does the work for an id until it succeeds; joins the one that is at it already. */
+  keep(id: string, work: () => Promise<void>): Promise<void>;
+}
+
+function createWatches(log: Logger): Watches {
+  const running = new Map<string, Promise<void>>();
+  const controller = new AbortController();
+  const { signal } = controller;
+
+  /** An end that could not be written down, on a full disk say, would else never be seen. */
+  async function persist(id: string, work: () => Promise<void>): Promise<void> {
+    for (let pauseMs = firstRetryMs; ; pauseMs = Math.min(pauseMs * 2, longestRetryMs)) {
+      signal.throwIfAborted();
+      try {
+        return await work();
+      } catch (thrown) {
+        signal.throwIfAborted();
+        log.error({ id, err: String(thrown) }, "lost track of a process; trying again");
+      }
+      await waitUnlessAborted(sleep(pauseMs, undefined, { ref: false }), signal);
+    }
   }
 
   return {
-    watch: (container) => keep(container.id, follow(container)),
-    ended: (id) => watched.get(id) ?? Promise.resolve(),
-    whileStarting: (id, start) => starts.run(id, start),
-    watchPause: (sandbox) => keep(sandbox.id, followPause(sandbox)),
+    closing: signal,
+    keep(id, work) {
+      const known = running.get(id);
+      if (known) return known;
+      const outcome = persist(id, work).finally(() => running.delete(id));
+      outcome.catch(() => undefined); // told to whoever waits for it
+      running.set(id, outcome);
+      return outcome;
+    },
     async [Symbol.asyncDispose]() {
-      closing.abort();
-      await Promise.allSettled(watched.values());
+      controller.abort(new CriError(Code.Unavailable, "Berth is shutting down"));
+      await Promise.allSettled(running.values());
     },
   };
 }
@@ -118,35 +174,4 @@ function createPendingStarts(): PendingStarts {
 
 function sharesPidNamespace(container: Container): boolean {
   return container.config.linux?.securityContext?.namespaceOptions?.pid !== "CONTAINER";
-}
-
-function toExited(container: LiveContainer, exit: ContainerExit): ContainerIn<"exited"> {
-  const ending: Ending = {
-    startedAtNs: container.state === "running" ? container.startedAtNs : 0n,
-    finishedAtNs: exit.finishedAtNs,
-    exitCode: exit.exitCode,
-    reason: exitReason(exit),
-    message: "",
-  };
-  return endContainer(container, ending);
-}
-
-/** The record of a live container once it has ended. */
-export function endContainer(container: LiveContainer, ending: Ending): ContainerIn<"exited"> {
-  const { init: _init, monitor: _monitor, ...kept } = container;
-  const exited = { ...kept, ...ending, state: "exited" } as const;
-  return container.state === "created" ? advanceContainer(container, exited) : advanceContainer(container, exited);
-}
-
-/** kubelet matches these words exactly. */
-function exitReason(exit: ContainerExit): string {
-  if (exit.oomKilled) return "OOMKilled";
-  return exit.exitCode === 0 ? "Completed" : "Error";
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
 }

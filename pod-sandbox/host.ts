@@ -2,8 +2,7 @@ import type { Cni } from "../cni/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { cri, Logger } from "../cri-api/index.ts";
 import type { ImageService } from "../image-service/index.ts";
-import type { HostFacts, Runtime } from "../oci/index.ts";
-import type { StatsReader } from "./container-stats.ts";
+import type { CgroupMounts, HostFacts, Runtime } from "../oci/index.ts";
 import type { Clock } from "./clock.ts";
 import type { ContainerEvents } from "./container-events.ts";
 import type { Container } from "./container.ts";
@@ -11,7 +10,9 @@ import type { Creations } from "./creations.ts";
 import type { ExitWatch } from "./exit-watch.ts";
 import type { Layout } from "./layout.ts";
 import type { RecordStore } from "./record-store.ts";
+import type { Runtimes } from "./runtimes.ts";
 import type { Sandbox } from "./sandbox.ts";
+import type { StatsReader } from "./stats-reader.ts";
 import type { StopLoops } from "./stop-loop.ts";
 import type { KeyedLock } from "../native/index.ts";
 
@@ -42,17 +43,18 @@ export interface Host {
   /** One stop, start or remove of one object at a time. */
   readonly operations: KeyedLock;
   readonly stats: StatsReader;
+  readonly cgroupMounts: CgroupMounts;
   /** What a container that asks for no limits has. */
   readonly noResources: cri.LinuxContainerResources;
-  readonly runtimes: ReadonlyMap<string, Runtime>;
+  readonly runtimes: Runtimes;
   readonly network: Network;
   readonly images: Images;
   readonly facts: HostFacts;
   readonly log: Logger;
 }
 
-/** The runtime of a handler as the CRI names it; "" is the default one. @throws {CriError} `InvalidArgument`. */
-export function runtimeOf(host: Host, handler: string): Runtime {
+/** The runtime of a handler as a request names it; "" is the default one. @throws {CriError} `InvalidArgument`. */
+export function chooseRuntime(host: Pick<Host, "config" | "runtimes">, handler: string): Runtime {
   const runtime = host.runtimes.get(handler === "" ? host.config.defaultRuntime : handler);
   if (runtime) return runtime;
   throw new CriError(Code.InvalidArgument, `unknown runtime handler "${handler}"`);
@@ -65,7 +67,7 @@ export function cgroupsPathOf(host: Host, cgroupParent: string, id: string): str
 }
 
 /** @throws {CriError} `InvalidArgument` where the parent cannot belong to the cgroup driver. */
-export function validateCgroupParent(host: Host, cgroupParent: string): void {
+export function validateCgroupParent(host: Pick<Host, "config">, cgroupParent: string): void {
   const base = cgroupParent.split("/").at(-1) ?? "";
   const isSlice = base.endsWith(".slice");
   if (host.config.cgroupDriver === "systemd" && cgroupParent !== "" && !isSlice) {

@@ -1,5 +1,5 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
-import { runtimeOf } from "./host.ts";
+import { chooseRuntime } from "./host.ts";
 import type { Host } from "./host.ts";
 import { toInfoJson } from "./info-json.ts";
 
@@ -29,7 +29,10 @@ export async function status(_call: Call, request: cri.StatusRequest, host: Host
           : { type: "NetworkReady", status: false, reason: "NetworkPluginNotReady", message: network.message },
       ],
     },
-    runtimeHandlers: ["", ...host.runtimes.keys()].map((name) => ({ name, features: runtimeOf(host, name).features })),
+    runtimeHandlers: ["", ...host.runtimes.keys()].map((name) => ({
+      name,
+      features: chooseRuntime(host, name).features,
+    })),
     features: { supplementalGroupsPolicy: true },
     info: request.verbose ? verboseInfo(host) : {},
   };

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
-import { runtimeOf } from "./host.ts";
+import { chooseRuntime } from "./host.ts";
 import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import type { SandboxPaths } from "./layout.ts";
@@ -29,7 +29,7 @@ export async function runPodSandbox(
   host: Host,
 ): Promise<Init<cri.RunPodSandboxResponse>> {
   const config = validateSandboxConfig(host, request.config);
-  const runtime = runtimeOf(host, request.runtimeHandler);
+  const runtime = chooseRuntime(host, request.runtimeHandler);
   const name = sandboxName(config.metadata);
   const existing = host.sandboxes.byName(name);
   if (existing?.state === "ready") return { podSandboxId: existing.id };

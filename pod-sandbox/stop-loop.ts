@@ -1,10 +1,11 @@
 import type { Logger } from "../cri-api/index.ts";
-import type { Runtime } from "../oci/index.ts";
 import { isLive } from "./container.ts";
 import type { Container, LiveContainer } from "./container.ts";
 import { waitUnlessAborted } from "./creations.ts";
 import type { ExitWatch } from "./exit-watch.ts";
 import type { RecordStore } from "./record-store.ts";
+import { runtimeOf } from "./runtimes.ts";
+import type { Runtimes } from "./runtimes.ts";
 
 /** Brings containers to their end, one loop per container, whatever becomes of the callers that asked for it. */
 export interface StopLoops {
@@ -23,7 +24,7 @@ interface StopLoop {
 
 interface StopLoopParts {
   readonly containers: RecordStore<Container>;
-  readonly runtimes: ReadonlyMap<string, Runtime>;
+  readonly runtimes: Runtimes;
   readonly exits: ExitWatch;
   readonly log: Logger;
 }
@@ -62,8 +63,8 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
 
   async function bringToEnd(container: LiveContainer, graceMs: number, deadline: Promise<void>): Promise<void> {
     const ended = parts.exits.ended(container.id).then(() => true);
-    const runtime = parts.runtimes.get(container.runtime);
-    if (!runtime) throw new Error(`runtime handler "${container.runtime}" is not configured any more`);
+    ended.catch(() => undefined); // looked at only between the signals
+    const runtime = runtimeOf(parts, container.runtime);
     if (graceMs > 0 && container.state === "running") {
       await runtime.kill(container.id, container.init, container.stopSignal);
       if (await Promise.race([ended, deadline.then(() => false)])) return;

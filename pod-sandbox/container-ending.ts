@@ -1,0 +1,41 @@
+import type { ContainerExit } from "../oci/index.ts";
+import { advanceContainer } from "./container.ts";
+import type { Container, ContainerIn, Ending, LiveContainer } from "./container.ts";
+
+/** The record of a live container once it has ended. */
+export function endContainer(container: LiveContainer, ending: Ending): ContainerIn<"exited"> {
+  const { init: _init, monitor: _monitor, ...kept } = container;
+  const exited = { ...kept, ...ending, state: "exited" } as const;
+  return container.state === "created" ? advanceContainer(container, exited) : advanceContainer(container, exited);
+}
+
+/** How a container ended whose process did. */
+export function endingOf(container: LiveContainer, exit: ContainerExit): Ending {
+  return {
+    startedAtNs: container.state === "running" ? container.startedAtNs : 0n,
+    finishedAtNs: exit.finishedAtNs,
+    exitCode: exit.exitCode,
+    reason: exitReason(exit),
+    message: exit.oomKilled ? oomMessage(container.resources.memoryLimitInBytes) : "",
+  };
+}
+
+/** kubelet matches these words exactly. */
+function exitReason(exit: ContainerExit): string {
+  if (exit.oomKilled) return "OOMKilled";
+  return exit.exitCode === 0 ? "Completed" : "Error";
+}
+
+/** The limit that was hit can also be the pod's, or the node's memory. */
+function oomMessage(limitBytes: bigint): string {
+  return limitBytes > 0n ? `killed for want of memory; the container's limit is ${limitBytes} bytes` : "";
+}
+
+/** One that ran longer has told its user more than the last lines could. */
+const shortLifeNs = 5_000_000_000n;
+
+/** Whether its log is worth a look to say why it ended. */
+export function diedAtOnce(container: Container): container is ContainerIn<"exited"> {
+  if (container.state !== "exited" || container.exitCode === 0 || container.message !== "") return false;
+  return container.startedAtNs > 0n && container.finishedAtNs - container.startedAtNs < shortLifeNs;
+}
