@@ -1,0 +1,111 @@
+import { access, mkdir, rename, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { addImage, createLayout } from "../harness/image-builder.ts";
+import { cacheDirectory } from "../harness/repository.ts";
+import { packLayer } from "../harness/root-filesystem.ts";
+
+/** Files and bytes of each layer: 20 000 files, 500 MB; a base, packages, a program or two, an application. */
+const layers = [
+  { files: 3_500, bytes: 80_000_000 },
+  { files: 2_000, bytes: 40_000_000 },
+  { files: 4_500, bytes: 110_000_000 },
+  { files: 1_000, bytes: 90_000_000 },
+  { files: 6_000, bytes: 70_000_000 },
+  { files: 200, bytes: 60_000_000 },
+  { files: 2_700, bytes: 35_000_000 },
+  { files: 100, bytes: 15_000_000 },
+] as const;
+const filesPerFolder = 40;
+const blockBytes = 4_096;
+
+/** An OCI layout with the image as tag `large`, made once and kept below .cache. */
+export async function largeImageLayout(): Promise<string> {
+  const layout = path.join(cacheDirectory, "bench/large-image");
+  const exists = await access(layout).then(
+    () => true,
+    () => false,
+  );
+  if (exists) return layout;
+  console.log("making the large image, once");
+  const part = `${layout}.part`;
+  await rm(part, { recursive: true, force: true });
+  await mkdir(part, { recursive: true });
+  const random = createRandom(0x5eed);
+  const content = createContent(random);
+  const archives: string[] = [];
+  for (const [index, layer] of layers.entries()) {
+    const directory = path.join(part, `layer${index}`);
+    await writeLayer(directory, layer, { random, content });
+    archives.push(await packLayer(directory, `${directory}.tar`));
+    await rm(directory, { recursive: true });
+  }
+  const made = await createLayout(path.join(part, "oci"));
+  await addImage(made, "large", archives, { cmd: ["true"] });
+  await rename(made, layout);
+  await rm(part, { recursive: true });
+  return layout;
+}
+
+type Random = () => number;
+
+/** The same numbers in [0, 1) for the same seed, everywhere (mulberry32). */
+function createRandom(seed: number): Random {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+/** Bytes to cut files from: words, with a block that does not compress now and then; gzip makes about 0.4 of it. */
+function createContent(random: Random): Buffer {
+  const letters = "etaoinshrdlcumwfgypbvk";
+  const pick = (count: number): number => Math.floor(random() * count);
+  const words = Array.from({ length: 3_000 }, () =>
+    Array.from({ length: 2 + pick(8) }, () => letters[Math.floor(random() ** 2 * letters.length)]).join(""),
+  );
+  const word = (): string => words[Math.floor(random() ** 2 * words.length)] ?? "";
+  const blocks: Buffer[] = [];
+  for (let index = 0; index < 4_096; index++) {
+    const block =
+      index % 8 === 7
+        ? Buffer.from(Array.from({ length: blockBytes }, () => pick(256)))
+        : Buffer.from(Array.from({ length: 1_500 }, word).join(" "));
+    blocks.push(block.subarray(0, blockBytes));
+  }
+  return Buffer.concat(blocks);
+}
+
+async function writeLayer(
+  directory: string,
+  layer: { readonly files: number; readonly bytes: number },
+  source: { readonly random: Random; readonly content: Buffer },
+): Promise<void> {
+  const { random, content } = source;
+  // Many small files and a few large ones, as in a real image; scaled so that the layer's size is exact enough.
+  const weights = Array.from({ length: layer.files }, () => Math.exp(1.5 * Math.sqrt(-2 * Math.log(1 - random()))));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const base = path.basename(directory);
+  for (const [index, weight] of weights.entries()) {
+    const folder = path.join(directory, "usr/lib", base, `package${Math.floor(index / filesPerFolder)}`);
+    if (index % filesPerFolder === 0) await mkdir(folder, { recursive: true });
+    const size = Math.round((layer.bytes * weight) / total);
+    await writeFile(path.join(folder, `file${index}`), cut(content, Math.floor(random() * content.length), size));
+  }
+}
+
+/** `size` bytes from `offset` on, beginning anew where the content ends. */
+function cut(content: Buffer, offset: number, size: number): Buffer {
+  const pieces: Buffer[] = [];
+  let at = offset;
+  let missing = size;
+  while (missing > 0) {
+    const piece = content.subarray(at, at + missing);
+    pieces.push(piece);
+    missing -= piece.length;
+    at = 0;
+  }
+  return Buffer.concat(pieces);
+}
