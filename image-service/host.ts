@@ -1,4 +1,5 @@
 import type {
+  bindMount,
   mountOverlay,
   readFileBounded,
   removeTree,
@@ -10,6 +11,7 @@ import type {
 
 /** What the image service needs of the machine; `native` has all of it. */
 export interface ImageHost {
+  readonly bindMount: typeof bindMount;
   readonly mountOverlay: typeof mountOverlay;
   readonly unmount: typeof unmount;
   readonly removeTree: typeof removeTree;

@@ -1,5 +1,5 @@
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { enableCompileCache } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -654,6 +654,43 @@ describe("the store", () => {
     }
     await service.removeRootfs("c2", two, AbortSignal.timeout(5000));
     expect(readdirSync(join(scratch, "root/containers"))).toEqual([]);
+    expect((await native.readMountTable()).filter(({ mountPoint }) => mountPoint.startsWith(scratch))).toEqual([]);
+  });
+
+  test("a root filesystem for a user namespace belongs to its root, and so does what is written there", async () => {
+    const service = await openService(insecure());
+    await pull(service, name);
+    const userNamespace = join(scratch, "user");
+    const range = [{ containerId: 0, hostId: 300_000, size: 65_536 }];
+    await native.pinUserNamespace({ path: userNamespace, uidMappings: range, gidMappings: range });
+    const [target, plain] = [join(scratch, "mapped"), join(scratch, "plain")];
+    try {
+      await service.createRootfs("c1", image.id, target, { userNamespace, uid: 300_000, gid: 300_000 });
+      await service.createRootfs("c2", image.id, plain);
+      const owners = (path: string) => [lstatSync(path).uid, lstatSync(path).gid];
+      for (const path of ["", "etc", "etc/passwd", "d/high"])
+        expect(owners(join(target, path)), path).toEqual([300_000, 300_000]);
+      await chown(join(target, "etc/passwd"), 300_007, 300_008); // copied up
+      expect(owners(join(target, "etc/passwd"))).toEqual([300_007, 300_008]);
+      expect(owners(join(scratch, "root/containers/c1/upper/etc/passwd"))).toEqual([300_007, 300_008]);
+      expect(owners(join(plain, "etc/passwd"))).toEqual([0, 0]);
+      const mounts = (await native.readMountTable()).map(({ mountPoint }) => mountPoint);
+      expect(mounts.filter((point) => point.startsWith(`${scratch}/root`))).toEqual([]); // no layer stays mounted
+    } finally {
+      await service.removeRootfs("c1", target, AbortSignal.timeout(5000));
+      await service.removeRootfs("c2", plain, AbortSignal.timeout(5000));
+      await native.unpinNamespace(userNamespace);
+    }
+    expect(readdirSync(join(scratch, "root/containers"))).toEqual([]);
+  });
+
+  test("layers that a killed daemon left mounted go with the root filesystem", async () => {
+    const service = await openService(insecure());
+    const mapped = join(scratch, "root/containers/c1/mapped");
+    await mkdir(mapped, { recursive: true });
+    await native.bindMount({ source: join(scratch, "root/layers"), target: mapped });
+    await service.removeRootfs("c1", join(scratch, "m"), AbortSignal.timeout(5000));
+    expect(leftovers()).toEqual([]);
     expect((await native.readMountTable()).filter(({ mountPoint }) => mountPoint.startsWith(scratch))).toEqual([]);
   });
 

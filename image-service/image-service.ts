@@ -13,6 +13,7 @@ import type { PullProgress } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
 import { createTokenCache, type Token } from "./registry/tokens.ts";
 import { openRootfsStore, type RootfsUsage } from "./rootfs.ts";
+import type { RootfsOwner } from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import { createImageFiles } from "./store/image-files.ts";
 import { openImageStore } from "./store/image-store.ts";
@@ -59,12 +60,12 @@ export interface ImageService extends AsyncDisposable {
    */
   resolveImage(reference: string): StoredImage | undefined;
   /**
-   * Mounts a writable root filesystem of the image at `target`, which is made if it is absent. On failure nothing is
-   * left of it.
+   * Mounts a writable root filesystem of the image at `target`, which is made if it is absent. With an owner, files of
+   * the image's user n seem to be those of user `owner.uid` + n. On failure nothing is left of it.
    *
    * @throws {CriError} `NotFound` if the image is gone, `AlreadyExists` if the container has one.
    */
-  createRootfs(containerId: string, imageId: string, target: string): Promise<void>;
+  createRootfs(containerId: string, imageId: string, target: string, owner?: RootfsOwner): Promise<void>;
   /** Unmounts and deletes it, with `target` itself. Idempotent. */
   removeRootfs(containerId: string, target: string, signal: AbortSignal): Promise<void>;
   /** Containers that have a root filesystem on disk, also from before a restart: what nobody knows is to be removed. */
@@ -92,7 +93,8 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   await using undo = new AsyncDisposableStack();
 
   const bootId = await readBootId(host);
-  const layerFiles = createLayerFiles({ directory: join(config.root, "layers"), bootId, host, log });
+  const layersDirectory = join(config.root, "layers");
+  const layerFiles = createLayerFiles({ directory: layersDirectory, bootId, host, log });
   const layers = undo.use(await openLayerStore(layerFiles, log));
   const imageFiles = createImageFiles({ directory: join(config.root, "images"), host, log });
   const images = await openImageStore(imageFiles, layers);
@@ -104,6 +106,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   const rootfs = undo.use(
     await openRootfsStore({
       directory: join(config.root, "containers"),
+      layersDirectory,
       mountpoint: config.root,
       layers,
       host,
@@ -124,10 +127,10 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     imageFsInfo: async () => imageFsInfo(config.root, layers, rootfs),
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
-    async createRootfs(containerId, imageId, target) {
+    async createRootfs(containerId, imageId, target, owner) {
       const image = findImage(images, imageId);
       if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(imageId)} not found`);
-      await rootfs.create(containerId, image, target);
+      await rootfs.create(containerId, image, { target, owner });
     },
     removeRootfs: (containerId, target, signal) => rootfs.remove(containerId, target, signal),
     rootfsIds: () => rootfs.ids(),

@@ -13,3 +13,5 @@ export type { StoredImage } from "./store/image-record.ts";
 export type { PullProgress } from "./pull-progress.ts";
 /** What a container has written to its root filesystem. */
 export type { RootfsUsage } from "./rootfs.ts";
+/** Whom it seems to belong to. */
+export type { RootfsOwner } from "./rootfs-mount.ts";

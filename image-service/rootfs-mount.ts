@@ -1,5 +1,5 @@
-import { chmod, chown, mkdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { access, chmod, chown, mkdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
 
 import * as v from "valibot";
 
@@ -11,6 +11,7 @@ const recordSchema = v.object({
   layers: v.array(v.custom<Digest>((value) => typeof value === "string" && isDigest(value))),
 });
 const recordName = "rootfs.json";
+const unmountTimeoutMs = 30_000;
 
 /** One container's folder: its record, its writable layer, overlayfs's scratch folder. */
 export interface RootfsHome {
@@ -32,38 +33,86 @@ export async function readRootfsLayers(home: RootfsHome): Promise<readonly Diges
   }
 }
 
+/**
+ * The root of a pod's user namespace, for whom the image's files are to be root's. overlayfs cannot be idmapped as a
+ * whole (up to Linux 6.18 at least), but its lower layers can (from 5.19 on), and the upper one then belongs to him.
+ */
+export interface RootfsOwner {
+  /** Path of the pinned namespace, which maps one range of ids from 0 on. */
+  readonly userNamespace: string;
+  /** The ids outside of those that are 0 inside. */
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** What a root filesystem is to be made of, and where. */
+export interface RootfsPlan {
+  /** Top first. */
+  readonly layers: readonly { readonly diffId: Digest; readonly path: string }[];
+  /** The layers lie below it. */
+  readonly layersDirectory: string;
+  readonly target: string;
+  readonly owner: RootfsOwner | undefined;
+}
+
 /** The container's root shows the attributes of the topmost folder, so that one is made like the image's. */
-async function makeUpper(path: string, topLayer: string | undefined): Promise<void> {
-  const like = topLayer === undefined ? { mode: 0o755, uid: 0, gid: 0 } : await stat(topLayer);
+async function makeUpper(path: string, topLayer: string | undefined, owner: RootfsOwner | undefined): Promise<void> {
+  const { uid, gid } = owner ?? { uid: 0, gid: 0 };
+  const like = topLayer === undefined ? { mode: 0o755, uid, gid } : await stat(topLayer);
   await mkdir(path);
   await chown(path, like.uid, like.gid);
   await chmod(path, like.mode & 0o7777);
 }
 
-/** Mounts the layers, top first, under a fresh writable one. */
-export async function mountRootfs(
-  host: ImageHost,
-  home: RootfsHome,
-  layers: readonly { readonly diffId: Digest; readonly path: string }[],
-  target: string,
-): Promise<void> {
+/** The image's layers as the overlay is to see them. */
+async function mountLayers(host: ImageHost, home: RootfsHome, plan: RootfsPlan): Promise<readonly string[]> {
+  const paths = plan.layers.map(({ path }) => path);
+  if (plan.owner === undefined || paths.length === 0) return paths;
+  const { userNamespace } = plan.owner;
+  const mapped = mappedLayers(home);
+  await mkdir(mapped, { mode: 0o700 });
+  await host.bindMount({ source: plan.layersDirectory, target: mapped, propagation: "private", userNamespace });
+  return paths.map((path) => join(mapped, relative(plan.layersDirectory, path)));
+}
+
+/** Layers with mapped owners, until the overlay is mounted: it keeps a private clone of the mount of each layer. */
+function mappedLayers(home: RootfsHome): string {
+  return join(home.path, "mapped");
+}
+
+/** Mounts the layers under a fresh writable one. */
+export async function mountRootfs(host: ImageHost, home: RootfsHome, plan: RootfsPlan): Promise<void> {
+  const { target, owner } = plan;
   const work = join(home.path, "work");
   const empty = join(home.path, "lower");
   await mkdir(home.path, { mode: 0o700 });
-  const record = { schemaVersion: 1, layers: layers.map(({ diffId }) => diffId) };
+  const record = { schemaVersion: 1, layers: plan.layers.map(({ diffId }) => diffId) };
   await writeFile(join(home.path, recordName), JSON.stringify(record), { mode: 0o600 });
-  await makeUpper(home.upper, layers[0]?.path);
+  const lowerDirs = await mountLayers(host, home, plan);
+  await makeUpper(home.upper, lowerDirs[0], owner);
   await mkdir(work, { mode: 0o700 });
-  if (layers.length === 0) await mkdir(empty); // an overlay needs a lower folder
+  if (lowerDirs.length === 0) await mkdir(empty); // an overlay needs a lower folder
   await mkdir(target, { recursive: true, mode: 0o755 });
   await host.mountOverlay({
-    lowerDirs: layers.length === 0 ? [empty] : layers.map(({ path }) => path),
+    lowerDirs: lowerDirs.length === 0 ? [empty] : lowerDirs,
     upperDir: home.upper,
     workDir: work,
     target,
     // No container outlives a power cut, so its syncs need not reach the disk, nor need its unmount wait for them.
     options: ["index=off", "volatile"],
   });
+  await unmountLayers(host, home, AbortSignal.timeout(unmountTimeoutMs));
+}
+
+async function unmountLayers(host: ImageHost, home: RootfsHome, signal: AbortSignal): Promise<void> {
+  const mapped = mappedLayers(home);
+  const isThere = await access(mapped).then(
+    () => true,
+    () => false,
+  );
+  if (!isThere) return;
+  await host.unmount(mapped, { signal });
+  await rmdir(mapped);
 }
 
 /** Undoes all of {@link mountRootfs}, or what there is of it. */
@@ -75,5 +124,6 @@ export async function unmountRootfs(
 ): Promise<void> {
   await host.unmount(target, { signal });
   await rmdir(target).catch(() => undefined); // absent, or holding what we did not put there
+  await unmountLayers(host, home, signal); // a daemon that was killed while mounting left them
   await host.removeTree(home.path);
 }

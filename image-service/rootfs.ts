@@ -5,7 +5,7 @@ import { createKeyedLock, type KeyedLock, SyscallError } from "../native/index.t
 import type { Digest } from "./digest.ts";
 import type { ImageHost } from "./host.ts";
 import { quote } from "./reference.ts";
-import { mountRootfs, readRootfsLayers, rootfsHome, unmountRootfs } from "./rootfs-mount.ts";
+import { mountRootfs, readRootfsLayers, rootfsHome, type RootfsOwner, unmountRootfs } from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import type { LayerHold, LayerStore } from "./store/layer-store.ts";
 import type { TreeSize } from "./worker/protocol.ts";
@@ -20,9 +20,15 @@ export interface RootfsUsage {
   readonly mountpoint: string;
 }
 
+/** Where a root filesystem is to be, and whose. */
+interface RootfsPlace {
+  readonly target: string;
+  readonly owner: RootfsOwner | undefined;
+}
+
 /** Containers' root filesystems: an image's layers below, a folder of the container's own on top. */
 export interface RootfsStore extends AsyncDisposable {
-  create(containerId: string, image: StoredImage, target: string): Promise<void>;
+  create(containerId: string, image: StoredImage, place: RootfsPlace): Promise<void>;
   remove(containerId: string, target: string, signal: AbortSignal): Promise<void>;
   ids(): readonly string[];
   usage(containerId: string): RootfsUsage | undefined;
@@ -30,6 +36,8 @@ export interface RootfsStore extends AsyncDisposable {
 
 export interface RootfsParts {
   readonly directory: string;
+  /** Holds every layer. */
+  readonly layersDirectory: string;
   /** Told as the place of the writable layers. */
   readonly mountpoint: string;
   readonly layers: LayerStore;
@@ -86,7 +94,7 @@ async function remove(state: State, containerId: string, target: string, signal:
   if (rootfs !== undefined) inBackground(state, rootfs.hold.release()); // may free a removed image's layers
 }
 
-async function create(state: State, containerId: string, image: StoredImage, target: string): Promise<void> {
+async function create(state: State, containerId: string, image: StoredImage, place: RootfsPlace): Promise<void> {
   if (state.containers.has(containerId))
     throw new CriError(Code.AlreadyExists, `container ${quote(containerId)} has a root filesystem already`);
   const diffIds = lowerLayers(image.layers);
@@ -95,9 +103,10 @@ async function create(state: State, containerId: string, image: StoredImage, tar
   add(state, containerId, diffIds, Date.now());
   try {
     const layers = diffIds.map((diffId) => ({ diffId, path: state.layers.rootOf(diffId) }));
-    await mountRootfs(state.host, rootfsHome(state.directory, containerId), layers, target);
+    const { layersDirectory } = state;
+    await mountRootfs(state.host, rootfsHome(state.directory, containerId), { ...place, layers, layersDirectory });
   } catch (thrown) {
-    await remove(state, containerId, target, AbortSignal.timeout(undoTimeoutMs));
+    await remove(state, containerId, place.target, AbortSignal.timeout(undoTimeoutMs));
     const why = thrown instanceof SyscallError ? `: ${thrown.message}` : "";
     throw new CriError(Code.Internal, `cannot mount the root filesystem of container ${quote(containerId)}${why}`, {
       cause: thrown,
@@ -135,9 +144,9 @@ export async function openRootfsStore(parts: RootfsParts): Promise<RootfsStore> 
   for (const containerId of await readdir(parts.directory))
     add(state, containerId, await readRootfsLayers(rootfsHome(parts.directory, containerId)), 0);
   return {
-    async create(containerId, image, target) {
+    async create(containerId, image, place) {
       checkId(containerId);
-      await state.lock.run(containerId, undefined, () => create(state, containerId, image, target));
+      await state.lock.run(containerId, undefined, () => create(state, containerId, image, place));
     },
     async remove(containerId, target, signal) {
       checkId(containerId);

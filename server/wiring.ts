@@ -2,6 +2,7 @@ import { createCni } from "../cni/index.ts";
 import type { Logger } from "../cri-api/index.ts";
 import { createImageService } from "../image-service/index.ts";
 import {
+  bindMount,
   mountOverlay,
   readFileBounded,
   removeTree,
@@ -40,7 +41,7 @@ export async function openRooms(parts: {
     await createImageService({
       config: { root: config.root, registries: config.registries },
       log,
-      host: { mountOverlay, unmount, removeTree, writeFileAtomically, readFileBounded, run, which },
+      host: { bindMount, mountOverlay, unmount, removeTree, writeFileAtomically, readFileBounded, run, which },
     }),
   );
   const { root, state, cgroupDriver, defaultRuntime } = config;
