@@ -38,12 +38,23 @@ JSON
   systemd-run --quiet --unit=registry --setenv=OTEL_TRACES_EXPORTER=none docker-registry serve /run/registry.json
 }
 
+# The emulator now and then breaks V8 (a failed check of its own, SIGTRAP); the unit starts it again, as on any node.
+wait_for_restart() {
+  say "Berth did not start; waiting for systemd's next try"
+  tries=60
+  while [ "$tries" -gt 0 ] && ! systemctl is-active --quiet berth.service; do
+    tries=$((tries - 1))
+    sleep 2
+  done
+  [ "$tries" -gt 0 ]
+}
+
 run() {
   install_berth
   start_registry
   systemctl daemon-reload
   say "starting Berth"
-  systemctl start berth.service || { systemctl status --no-pager berth.service; return 1; }
+  systemctl start berth.service || wait_for_restart || { systemctl status --no-pager berth.service; return 1; }
   say "Berth is $(systemctl is-active berth.service)"
   cd /root || return 1
   sh "$payload/command.sh"
