@@ -4,6 +4,9 @@ import type { cri } from "../cri-api/index.ts";
 import type { SandboxPaths } from "./layout.ts";
 import { namespaceOptionsOf } from "./sandbox.ts";
 
+/** The name that every pod's interface of its default network has inside. */
+export const podInterface = "eth0";
+
 /** The one network interface a pod gets, described so that ADD and any later DEL agree. */
 export function attachmentOf(id: string, config: cri.PodSandboxConfig, netnsPath: SandboxPaths["netns"]): Attachment {
   const metadata = config.metadata ?? { name: "", namespace: "", uid: "" };
@@ -12,7 +15,7 @@ export function attachmentOf(id: string, config: cri.PodSandboxConfig, netnsPath
   return {
     containerId: id,
     netnsPath,
-    ifName: "eth0",
+    ifName: podInterface,
     pod: { name: metadata.name, namespace: metadata.namespace, uid: metadata.uid },
     portMappings: portMappingsOf(config.portMappings),
     ...(bandwidth ? { bandwidth } : {}),

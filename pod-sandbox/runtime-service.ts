@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import type { Call, Init, Logger, MethodName, Methods } from "../cri-api/index.ts";
 import { loadJsonCodecs } from "../cri-api/index.ts";
+import { readCgroupMounts } from "../oci/index.ts";
 import type { HostFacts, Runtime } from "../oci/index.ts";
 import { createKeyedLock } from "../native/index.ts";
 import { createClock } from "./clock.ts";
@@ -11,7 +12,7 @@ import { listContainers } from "./container-list.ts";
 import { reopenContainerLog } from "./container-log-reopen.ts";
 import { removeContainer } from "./container-remove.ts";
 import { startContainer } from "./container-start.ts";
-import { containerStats, createStatsReader, listContainerStats } from "./container-stats.ts";
+import { containerStats, listContainerStats } from "./container-stats.ts";
 import { containerStatus } from "./container-status.ts";
 import { createContainerStreams } from "./container-streams.ts";
 import type { ContainerStreams } from "./container-streams.ts";
@@ -29,8 +30,10 @@ import { runtimeConfig, status, updateRuntimeConfig, version } from "./runtime-s
 import { listPodSandbox } from "./sandbox-list.ts";
 import { removePodSandbox } from "./sandbox-remove.ts";
 import { runPodSandbox } from "./sandbox-run.ts";
+import { forgetEnded, listPodSandboxStats, podSandboxStats } from "./sandbox-stats.ts";
 import { podSandboxStatus } from "./sandbox-status.ts";
 import { stopPodSandbox } from "./sandbox-stop.ts";
+import { createStatsReader } from "./stats-reader.ts";
 import { createStopLoops } from "./stop-loop.ts";
 
 /** Longest time RunPodSandbox or CreateContainer may work, whoever waits for it: kubelet's own limit is 4 minutes. */
@@ -62,6 +65,8 @@ const rpcs = {
   ReopenContainerLog: reopenContainerLog,
   ContainerStats: containerStats,
   ListContainerStats: listContainerStats,
+  PodSandboxStats: podSandboxStats,
+  ListPodSandboxStats: listPodSandboxStats,
   UpdateContainerResources: updateContainerResources,
 } as const satisfies { readonly [Name in MethodName]?: Rpc<Name> };
 
@@ -114,6 +119,8 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
   const containers = await openRecordStore(layout.containerRecords, containerFormat(codecs), log);
   const exits = createExitWatch({ ...parts, sandboxes, containers });
   const clock = createClock();
+  const stats = createStatsReader();
+  forgetEnded(stats, { sandboxes, containers });
   const host: Host = {
     ...parts,
     layout,
@@ -125,7 +132,8 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
     creations: createCreations(createDeadlineMs),
     stops: createStopLoops({ ...parts, containers, exits }),
     operations: createKeyedLock(),
-    stats: createStatsReader(parts.runtimes),
+    stats,
+    cgroupMounts: await readCgroupMounts(),
     noResources: codecs.LinuxContainerResources.fromJson({}),
   };
   await recover(host);

@@ -16,11 +16,18 @@ export async function listPodSandbox(
 function filterSandboxes(sandboxes: readonly Sandbox[], filter: cri.PodSandboxFilter | null): readonly Sandbox[] {
   if (!filter) return sandboxes;
   const wantedState = filter.state?.state;
+  return selectSandboxes(sandboxes, filter).filter(
+    (sandbox) => wantedState === undefined || criSandboxState(sandbox) === wantedState,
+  );
+}
+
+/** Sandboxes by id prefix and labels, all of which must hold. */
+export function selectSandboxes(
+  sandboxes: readonly Sandbox[],
+  filter: Pick<cri.PodSandboxFilter, "id" | "labelSelector">,
+): readonly Sandbox[] {
   return sandboxes.filter(
-    (sandbox) =>
-      sandbox.id.startsWith(filter.id) &&
-      (wantedState === undefined || criSandboxState(sandbox) === wantedState) &&
-      hasLabels(sandbox.config.labels, filter.labelSelector),
+    ({ id, config }) => id.startsWith(filter.id) && hasLabels(config.labels, filter.labelSelector),
   );
 }
 
