@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { loadJsonCodecs } from "../cri-api/index.ts";
-import { attachmentOf, usesHostNetwork, validatePortMappings } from "./network.ts";
+import { attachmentOf, usesHostNetwork, validateNetworkWishes } from "./network.ts";
 
 const codec = loadJsonCodecs().PodSandboxConfig;
 
@@ -36,14 +36,34 @@ describe("attachmentOf", () => {
   });
 });
 
-describe("validatePortMappings", () => {
+describe("validateNetworkWishes", () => {
+  const metadata = { name: "web", namespace: "ns", uid: "u" };
+  const validate = (json: object): void => validateNetworkWishes(codec.fromJson({ metadata, ...json }));
+  const hostNetwork = { linux: { securityContext: { namespaceOptions: { network: "NODE" } } } };
+  const tooFast = { annotations: { "kubernetes.io/ingress-bandwidth": "fast" } };
+
   it.each([
     { hostPort: 65_536, containerPort: 80 },
     { hostPort: -1, containerPort: 80 },
     { hostPort: 80, containerPort: 0 },
-  ])("refuses $hostPort:$containerPort", (ports) => {
-    const mapping = { protocol: "TCP", hostIp: "", ...ports } as const;
-    expect(() => validatePortMappings([mapping])).toThrow("invalid port mapping");
+  ])("refuses the port mapping $hostPort:$containerPort", (ports) => {
+    expect(() => validate({ portMappings: [ports] })).toThrow("invalid port mapping");
+  });
+  it.each(["localhost", "10.0.0.256", "::1%eth0;x"])("refuses the host address %j", (hostIp) => {
+    expect(() => validate({ portMappings: [{ hostPort: 80, containerPort: 80, hostIp }] })).toThrow("not an address");
+  });
+  it("takes ports without an address, and addresses of both families", () => {
+    const ports = ["", "127.0.0.1", "::1"].map((hostIp) => ({ hostPort: 80, containerPort: 80, hostIp }));
+    expect(() => validate({ portMappings: ports })).not.toThrow();
+  });
+  it.each(["name", "namespace", "uid"])("refuses a %s that would split the plugins' arguments", (field) => {
+    expect(() => validate({ metadata: { ...metadata, [field]: "a;K8S_POD_NAME=b" } })).toThrow(`metadata.${field}`);
+  });
+  it("refuses a bandwidth that could be told neither at ADD nor at DEL", () => {
+    expect(() => validate(tooFast)).toThrow("invalid bandwidth annotation");
+  });
+  it("leaves a pod of the host's network alone", () => {
+    expect(() => validate({ ...tooFast, ...hostNetwork })).not.toThrow();
   });
 });
 

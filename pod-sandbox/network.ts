@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import type { Attachment } from "../cni/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { cri } from "../cri-api/index.ts";
@@ -42,12 +43,31 @@ function portMappingsOf(mappings: readonly cri.PortMapping[]): Attachment["portM
     }));
 }
 
-/** @throws {CriError} `InvalidArgument` for a port outside 0..65535 or a missing container port. */
-export function validatePortMappings(mappings: readonly cri.PortMapping[]): void {
+/**
+ * Refuses before there is a pod what its DEL would stumble over as its ADD did: nothing could then take the pod down.
+ *
+ * @throws {CriError} `InvalidArgument` for a name, port, address or bandwidth that CNI plugins cannot be told.
+ */
+export function validateNetworkWishes(config: cri.PodSandboxConfig): void {
+  validatePortMappings(config.portMappings);
+  if (usesHostNetwork(config)) return;
+  const { name = "", namespace = "", uid = "" } = config.metadata ?? {};
+  for (const [field, value] of Object.entries({ name, namespace, uid })) {
+    if (!/[;=]/.test(value)) continue;
+    throw new CriError(Code.InvalidArgument, `pod sandbox metadata.${field} "${value}" has a character CNI splits at`);
+  }
+  bandwidthOf(config.annotations);
+}
+
+function validatePortMappings(mappings: readonly cri.PortMapping[]): void {
   const isPort = (port: number, lowest: number): boolean => port >= lowest && port <= 65_535;
-  for (const { hostPort, containerPort } of mappings) {
-    if (isPort(hostPort, 0) && isPort(containerPort, 1)) continue;
-    throw new CriError(Code.InvalidArgument, `invalid port mapping ${hostPort}:${containerPort}`);
+  for (const { hostPort, containerPort, hostIp } of mappings) {
+    if (!isPort(hostPort, 0) || !isPort(containerPort, 1)) {
+      throw new CriError(Code.InvalidArgument, `invalid port mapping ${hostPort}:${containerPort}`);
+    }
+    if (hostIp !== "" && isIP(hostIp) === 0) {
+      throw new CriError(Code.InvalidArgument, `host_ip "${hostIp}" of a port mapping is not an address`);
+    }
   }
 }
 
