@@ -8,6 +8,8 @@ import { runtimeOf } from "./runtimes.ts";
 
 /** Per stream; what comes after is read and thrown away (CVE-2022-1708). */
 const maxOutputBytes = 16 * 1024 * 1024;
+/** setTimeout's own limit; a longer timeout is as good as this one. */
+const longestTimerMs = 2_147_483_647;
 
 /**
  * Runs a command in a running container and returns what it wrote.
@@ -28,6 +30,6 @@ export async function execSync(
   return await runtimeOf(host, container.runtime).execSync(
     call.signal,
     { id: container.id, bundle, process: { ...spec.process, args: request.cmd, terminal: false } },
-    { timeoutMs: Number(request.timeout) * 1000, maxOutputBytes },
+    { timeoutMs: Math.min(Number(request.timeout) * 1000, longestTimerMs), maxOutputBytes },
   );
 }

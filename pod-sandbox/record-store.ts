@@ -4,7 +4,9 @@ import { Code, CriError } from "../cri-api/index.ts";
 import type { Logger } from "../cri-api/index.ts";
 import { createKeyedLock, readFileBounded, writeFileAtomically } from "../native/index.ts";
 
-const maxRecordBytes = 16 * 1024 * 1024;
+/** A record must be read again by the next daemon, also when it has grown by what happens to its object. */
+const maxNewRecordBytes = 16 * 1024 * 1024;
+const maxRecordBytes = 2 * maxNewRecordBytes;
 
 export interface StoredObject {
   readonly id: string;
@@ -62,7 +64,7 @@ export async function openRecordStore<T extends StoredObject>(
   for (const file of await readdir(directory)) {
     const path = join(directory, file);
     if (!/^[0-9a-f]{64}\.json$/.test(file)) {
-      if (file.includes(".tmp")) await rm(path, { force: true }); // half a write of a daemon that died
+      if (/^\.[0-9a-f]{64}\.json\.[0-9a-f]+\.tmp$/.test(file)) await rm(path, { force: true }); // a write cut short
       continue;
     }
     try {
@@ -159,8 +161,12 @@ class Store<T extends StoredObject> implements RecordStore<T> {
   }
 
   async #write(record: T): Promise<void> {
-    await writeFileAtomically(this.#pathOf(record.id), this.#format.serialize(record), { mode: 0o600 });
     const before = this.#byId.get(record.id);
+    const text = Buffer.from(this.#format.serialize(record));
+    if (!before && text.length > maxNewRecordBytes) {
+      throw new CriError(Code.InvalidArgument, `${this.#format.kind} config is too large: ${text.length} bytes`);
+    }
+    await writeFileAtomically(this.#pathOf(record.id), text, { mode: 0o600 });
     this.#remember(record);
     for (const listen of this.#listeners) listen(before, record);
   }
