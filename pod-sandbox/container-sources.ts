@@ -39,12 +39,19 @@ export async function resolveDevices(
   const resolved = await Promise.all(
     devices.map(async (device, index) => {
       const { path, kind } = found(device.hostPath, sources[index]);
+      if (kind === "directory") requireDeviceDirectory(device.hostPath, path);
       const nodes = kind === "directory" ? await readDevicesBelow(path) : await readDevice(path);
       if (nodes.length > 0 || kind === "directory") return nodes.map((node) => place(device, path, node));
       throw new CriError(Code.InvalidArgument, `"${device.hostPath}" is not a device`);
     }),
   );
   return resolved.flat();
+}
+
+/** Elsewhere a walk could take in the whole host, and hang on it. */
+function requireDeviceDirectory(hostPath: string, path: string): void {
+  if (path.startsWith("/dev/")) return;
+  throw new CriError(Code.InvalidArgument, `device directory "${hostPath}" is not below /dev`);
 }
 
 /** A device node found on the host. */
@@ -68,7 +75,8 @@ export async function readHostDevices(): Promise<readonly ResolvedDevice[]> {
 }
 
 async function readDevicesBelow(directory: string): Promise<readonly DeviceNode[]> {
-  const entries = await readdir(directory, { withFileTypes: true });
+  const entries = await readdir(directory, { withFileTypes: true }).catch(ignoreAbsence);
+  if (!entries) return [];
   const below = await Promise.all(
     entries.map(async (entry) => {
       const path = join(directory, entry.name);
@@ -81,11 +89,16 @@ async function readDevicesBelow(directory: string): Promise<readonly DeviceNode[
 
 /** One node, or none where the path is no device. */
 async function readDevice(path: string): Promise<readonly DeviceNode[]> {
-  const status = await stat(path);
-  if (!status.isCharacterDevice() && !status.isBlockDevice()) return [];
+  const status = await stat(path).catch(ignoreAbsence);
+  if (!status?.isCharacterDevice() && !status?.isBlockDevice()) return [];
   const { mode: fileMode, uid, gid, rdev } = status;
   const type = status.isCharacterDevice() ? "c" : "b";
   return [{ hostPath: path, type, ...deviceNumbers(BigInt(rdev)), fileMode, uid, gid }];
+}
+
+/** Terminals and loop devices come and go while /dev is read. */
+function ignoreAbsence(thrown: NodeJS.ErrnoException): undefined {
+  if (thrown.code !== "ENOENT") throw thrown;
 }
 
 /** As glibc's gnu_dev_major and gnu_dev_minor take a dev_t apart. */
