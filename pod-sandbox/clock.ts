@@ -13,3 +13,8 @@ export function createClock(nowMs: () => number = Date.now): Clock {
     return lastNs;
   };
 }
+
+/** Now, in nanoseconds since the epoch. */
+export function nowNs(): bigint {
+  return BigInt(Date.now()) * 1_000_000n;
+}

@@ -1,22 +1,24 @@
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, rm } from "node:fs/promises";
-import { dirname, isAbsolute, join } from "node:path";
+import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
-import { mkdirInRoot, removeTree } from "../native/index.ts";
+import type { RootfsOwner } from "../image-service/index.ts";
+import { mkdirInRoot, removeTree, SyscallError } from "../native/index.ts";
 import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
+import { nowNs } from "./clock.ts";
+import { logPathOf, prepareLog } from "./container-log-path.ts";
 import { resolveDevices, resolveMounts } from "./container-sources.ts";
 import { buildSpec, lookUpUser } from "./container-spec.ts";
 import type { Creation } from "./container-spec.ts";
-import { nowNs } from "./container-start.ts";
 import { advanceContainer, containerName } from "./container.ts";
 import type { Host } from "./host.ts";
-import { containerPathsOf } from "./layout.ts";
+import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
 import { runtimeOf } from "./runtimes.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
 import { isPrivilegedSandbox } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
-import { settleTogether, teardownDeadlineMs } from "./undo.ts";
+import { noteUndo, settleTogether, teardownDeadlineMs, undoneByUs } from "./undo.ts";
+import { letPodRootThrough, podRootOf } from "./user-namespace.ts";
 
 /**
  * Creates a container in a ready pod sandbox; its process waits to be started. The work outlives a caller that gives
@@ -77,15 +79,6 @@ function validate(
   return { config, metadata, imageName: image.image };
 }
 
-/** @throws {CriError} `InvalidArgument` for a path that would leave the pod's log directory. */
-function logPathOf(config: cri.ContainerConfig, sandbox: cri.PodSandboxConfig): string {
-  if (config.logPath === "" || sandbox.logDirectory === "") return "";
-  if (isAbsolute(config.logPath) || config.logPath.split("/").includes("..") || config.logPath.includes("\0")) {
-    throw new CriError(Code.InvalidArgument, `log_path "${config.logPath}" leaves the log directory`);
-  }
-  return join(sandbox.logDirectory, config.logPath);
-}
-
 async function create(call: Call, creation: Creation, host: Host): Promise<void> {
   const { container } = creation;
   await host.containers.save(container); // a crash from here on is found at restart
@@ -93,7 +86,7 @@ async function create(call: Call, creation: Creation, host: Host): Promise<void>
     await bringUp(call, creation, host);
   } catch (thrown) {
     const isUndone = !(thrown instanceof SuppressedError); // else the record stays, for RemovePodSandbox to finish
-    if (isUndone) await host.containers.remove(container.id);
+    if (isUndone) await noteUndo(call.log, container.id, () => host.containers.remove(container.id));
     throw thrown;
   }
 }
@@ -105,31 +98,25 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
 
   undo.defer(() => removeTree(paths.bundle));
   await mkdir(paths.bundle, { recursive: true, mode: 0o700 });
+  await letPodRootThrough(creation.sandbox.config, [paths.bundle]);
 
   undo.defer(() => host.images.removeRootfs(id, paths.rootfs, AbortSignal.timeout(teardownDeadlineMs)));
   const [mounts, devices] = await settleTogether([
     resolveMounts(call.signal, config.mounts),
     resolveDevices(call.signal, config.devices),
-    host.images.createRootfs(id, image.id, paths.rootfs),
+    host.images.createRootfs(id, image.id, paths.rootfs, rootfsOwnerOf(creation.sandbox, host)),
     prepareLog(container.logPath),
   ]);
 
   const { user, accounts } = await lookUpUser(creation);
   const spec = await buildSpec(creation, { mounts, devices, user, accounts }, host);
-  await mkdirInRoot(paths.rootfs, spec.process.cwd, { mode: 0o755 });
+  await makeWorkingDirectory(creation, spec.process.cwd);
 
   undo.defer(() => runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle));
   const { logPath } = container;
   const { tty, stdin, stdinOnce } = config;
-  const processes = await runtime.create(call.signal, {
-    id,
-    bundle: paths.bundle,
-    spec,
-    logPath,
-    tty,
-    stdin,
-    stdinOnce,
-  });
+  const process = { id, bundle: paths.bundle, spec, logPath, tty, stdin, stdinOnce };
+  const processes = await undoneByUs(runtime.create(call.signal, process));
 
   const supplementalGroups = user.additionalGids;
   const created = advanceContainer(container, {
@@ -144,10 +131,24 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   call.log.info({ containerId: id, podSandboxId: container.sandboxId }, "container created");
 }
 
-/** kubelet owns the log directory; a link put in the log file's place would make the monitor write where it points. */
-async function prepareLog(logPath: string): Promise<void> {
-  if (logPath === "") return;
-  await mkdir(dirname(logPath), { recursive: true, mode: 0o755 });
-  const found = await lstat(logPath).catch(() => undefined);
-  if (found && !found.isFile()) await rm(logPath);
+function rootfsOwnerOf(sandbox: SandboxIn<"ready">, host: Host): RootfsOwner | undefined {
+  const root = podRootOf(sandbox.config);
+  return root && { ...root, userNamespace: sandboxPathsOf(host.layout, sandbox.id).userns };
+}
+
+const notAFolder: readonly string[] = ["ENOTDIR", "ELOOP", "EINVAL", "ENAMETOOLONG"];
+
+/**
+ * Makes the folder that the process starts in, where the image lacks it.
+ *
+ * @throws {CriError} `InvalidArgument` where the image has something else in its place.
+ */
+async function makeWorkingDirectory({ paths, sandbox }: Creation, cwd: string): Promise<void> {
+  try {
+    await mkdirInRoot(paths.rootfs, cwd, { mode: 0o755, ...podRootOf(sandbox.config) });
+  } catch (thrown) {
+    if (!(thrown instanceof SyscallError) || !notAFolder.includes(thrown.code)) throw thrown;
+    const text = `working directory "${cwd}" is no directory of the image (${thrown.code})`;
+    throw new CriError(Code.InvalidArgument, text, { cause: thrown });
+  }
 }

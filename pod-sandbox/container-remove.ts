@@ -1,5 +1,6 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { removeTree } from "../native/index.ts";
+import type { Runtime } from "../oci/index.ts";
 import { isLive } from "./container.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
@@ -14,27 +15,26 @@ export async function removeContainer(
 ): Promise<Init<cri.RemoveContainerResponse>> {
   const container = host.containers.find(request.containerId);
   if (!container) return {};
-  await removeContainerRecord(container.id, host);
+  await removeContainerRecord(container.id, host, call.signal);
   call.log.info({ containerId: container.id }, "container removed");
   return {};
 }
 
-/** Kills, deletes and forgets one container under its operations lock. */
-export async function removeContainerRecord(id: string, host: Host): Promise<void> {
-  await host.operations.run(id, undefined, async () => {
+/** Kills, deletes and forgets one container under its operations lock; the signal only ends the waiting for the lock. */
+export async function removeContainerRecord(id: string, host: Host, signal?: AbortSignal): Promise<void> {
+  await host.operations.run(id, signal, async () => {
     const container = host.containers.get(id);
     if (!container) return;
     if (isLive(container)) await host.stops.stop(id, 0, AbortSignal.timeout(teardownDeadlineMs));
-    await releaseContainer(id, container.runtime, host);
+    await releaseContainer(id, [runtimeOf(host, container.runtime)], host);
     await host.containers.remove(id);
   });
 }
 
 /** Gives back what a container holds outside its record: each step idempotent, found by the id alone. */
-export async function releaseContainer(id: string, runtime: string, host: Host): Promise<void> {
+export async function releaseContainer(id: string, runtimes: readonly Runtime[], host: Host): Promise<void> {
   const paths = containerPathsOf(host.layout, id);
-  const signal = AbortSignal.timeout(teardownDeadlineMs);
-  await runtimeOf(host, runtime).delete(signal, id, paths.bundle);
-  await host.images.removeRootfs(id, paths.rootfs, signal);
+  for (const runtime of runtimes) await runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle);
+  await host.images.removeRootfs(id, paths.rootfs, AbortSignal.timeout(teardownDeadlineMs));
   await removeTree(paths.bundle);
 }

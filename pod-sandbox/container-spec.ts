@@ -9,6 +9,7 @@ import {
   localhostSeccompPath,
   missingAccounts,
   parseSeccompProfile,
+  podIdMaps,
   resolveUser,
 } from "../oci/index.ts";
 import type {
@@ -29,6 +30,7 @@ import type { ContainerPaths } from "./layout.ts";
 import { usesHostNetwork } from "./network.ts";
 import { hostnameOf, namespaceOptionsOf } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
+import { giveToPodRoot } from "./user-namespace.ts";
 
 /** Password files larger than this are no password files (CVE-2025-4437). */
 const maxPasswdBytes = 1024 * 1024;
@@ -53,14 +55,24 @@ export interface Sources {
 }
 
 /** Who the process runs as, and password files that know of him where the image's do not. */
-export async function lookUpUser({ container, image, paths }: Creation): Promise<Pick<Sources, "user" | "accounts">> {
+export async function lookUpUser({
+  container,
+  sandbox,
+  image,
+  paths,
+}: Creation): Promise<Pick<Sources, "user" | "accounts">> {
   const [passwd, group] = await Promise.all([
     readFileInRoot(paths.rootfs, "/etc/passwd", { maxBytes: maxPasswdBytes }),
     readFileInRoot(paths.rootfs, "/etc/group", { maxBytes: maxPasswdBytes }),
   ]);
   const user = resolveUser({ passwd, group }, container.config.linux?.securityContext ?? null, image.config.user);
   const missing = missingAccounts({ passwd, group }, user, "/");
-  return { user, accounts: Object.fromEntries(await writeAccounts(missing, paths.bundle)) };
+  const accounts = await writeAccounts(missing, paths.bundle);
+  await giveToPodRoot(
+    sandbox.config,
+    accounts.map(([, path]) => path),
+  );
+  return { user, accounts: Object.fromEntries(accounts) };
 }
 
 async function writeAccounts(
@@ -100,6 +112,7 @@ export async function buildSpec(creation: Creation, { accounts, ...sources }: So
       ...accounts,
     },
     namespaces: {
+      ...(podIdMaps(sandbox.config) ? { user: pod.userns } : {}),
       ...(isHostNetwork ? {} : { network: pod.netns, uts: pod.utsns }),
       ...(sharesHostIpc ? {} : { ipc: pod.ipcns }),
       pid: pidNamespaceOf(container.config, sandbox, host),
@@ -112,6 +125,7 @@ export async function buildSpec(creation: Creation, { accounts, ...sources }: So
       ...host.facts,
       ...(isPrivileged ? { devices: await readHostDevices() } : {}),
       recursiveReadOnlyMounts: creation.runtime.features.recursiveReadOnlyMounts,
+      idMappedMounts: creation.runtime.features.userNamespaces,
     },
     hostname: hostnameOf(sandbox),
   });

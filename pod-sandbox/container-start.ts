@@ -2,6 +2,7 @@ import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError, toCriError } from "../cri-api/index.ts";
 import { advanceContainer, isLive } from "./container.ts";
 import type { Container, ContainerIn } from "./container.ts";
+import { nowNs } from "./clock.ts";
 import { endContainer } from "./container-ending.ts";
 import type { Host } from "./host.ts";
 import { runtimeOf } from "./runtimes.ts";
@@ -64,8 +65,4 @@ async function failStart(container: ContainerIn<"created">, message: string, hos
   };
   await host.containers.update(container.id, (current) => (isLive(current) ? endContainer(current, ending) : current));
   await runtimeOf(host, container.runtime).kill(container.id, container.init, sigkill, { all: true });
-}
-
-export function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n;
 }

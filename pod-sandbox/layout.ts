@@ -1,4 +1,4 @@
-import { access } from "node:fs/promises";
+import { access, chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
 /** Where the room keeps what. Directories below `root` outlive a reboot, those below `state` do not. */
@@ -20,10 +20,17 @@ export function layoutOf(root: string, state: string): Layout {
   };
 }
 
+/** Makes the directories. Those on the way to root filesystems let the root of a user namespace through, who is nobody here. */
+export async function makeDirectories(layout: Layout): Promise<void> {
+  for (const directory of Object.values(layout)) await mkdir(directory, { recursive: true, mode: 0o700 });
+  for (const directory of [layout.sandboxes, layout.containers]) await chmod(directory, 0o711);
+}
+
 /** Files and mounts of one pod sandbox, found again by its id alone. */
 export interface SandboxPaths {
   readonly directory: string;
   readonly namespaces: string;
+  readonly userns: string;
   readonly netns: string;
   readonly ipcns: string;
   readonly utsns: string;
@@ -40,6 +47,7 @@ export function sandboxPathsOf(layout: Layout, id: string): SandboxPaths {
   return {
     directory,
     namespaces,
+    userns: join(namespaces, "user"),
     netns: join(namespaces, "net"),
     ipcns: join(namespaces, "ipc"),
     utsns: join(namespaces, "uts"),

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Call } from "../cri-api/index.ts";
 import { helperPath } from "../native/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
-import { buildPauseSpec } from "../oci/index.ts";
+import { buildPauseSpec, podIdMaps } from "../oci/index.ts";
 import { cgroupsPathOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
@@ -12,7 +12,8 @@ import { usesHostNetwork } from "./network.ts";
 import { runtimeOf } from "./runtimes.ts";
 import { namespaceOptionsOf } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
-import { teardownDeadlineMs } from "./undo.ts";
+import { teardownDeadlineMs, undoneByUs } from "./undo.ts";
+import { letPodRootThrough } from "./user-namespace.ts";
 
 /** Lays out the root filesystem that all pause processes share, read-only: one static binary. */
 export async function installPauseRootfs(layout: Layout): Promise<void> {
@@ -40,6 +41,7 @@ export async function startPauseProcess(
     rootfsPath: host.layout.pauseRootfs,
     args: ["/berth-helper", "pause"],
     namespaces: {
+      ...(podIdMaps(sandbox.config) ? { user: paths.userns } : {}),
       ...(usesHostNetwork(sandbox.config) ? {} : { network: paths.netns, uts: paths.utsns }),
       ...(modes.ipc === "NODE" ? {} : { ipc: paths.ipcns }),
     },
@@ -50,15 +52,10 @@ export async function startPauseProcess(
     host: host.facts,
   });
   await mkdir(paths.pauseBundle, { recursive: true, mode: 0o700 });
-  const { init } = await runtime.create(call.signal, {
-    id: sandbox.id,
-    bundle: paths.pauseBundle,
-    spec,
-    logPath: "",
-    tty: false,
-    stdin: false,
-    stdinOnce: false,
-  });
+  await letPodRootThrough(sandbox.config, [paths.directory, paths.pauseBundle]);
+  const streams = { logPath: "", tty: false, stdin: false, stdinOnce: false };
+  const process = { id: sandbox.id, bundle: paths.pauseBundle, spec, ...streams };
+  const { init } = await undoneByUs(runtime.create(call.signal, process));
   await runtime.start(call.signal, sandbox.id);
   return init;
 }

@@ -1,72 +1,72 @@
-import { readdir } from "node:fs/promises";
-import { join } from "node:path";
-import { isAlive, unmount, removeTree } from "../native/index.ts";
-import { releaseContainer } from "./container-remove.ts";
+import { statfs } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isAlive } from "../native/index.ts";
+import { nowNs } from "./clock.ts";
+import { endContainer, endingOf } from "./container-ending.ts";
 import { advanceContainer, isLive } from "./container.ts";
 import type { Container, LiveContainer } from "./container.ts";
+import { waitUnlessAborted } from "./creations.ts";
 import type { Host } from "./host.ts";
-import { exists, sandboxPathsOf } from "./layout.ts";
-import { usesHostNetwork } from "./network.ts";
+import { containerPathsOf, exists, sandboxPathsOf } from "./layout.ts";
+import { clearLeftovers, guarded } from "./leftovers.ts";
 import { runtimeOf } from "./runtimes.ts";
-import { removeSandboxFiles } from "./sandbox-files.ts";
-import { releaseSandbox } from "./sandbox-stop.ts";
+import { pinnedNamespaces } from "./sandbox-namespaces.ts";
 import { advanceSandbox, sandboxBase } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
-import { teardownDeadlineMs } from "./undo.ts";
+
+/** Leftovers are cleared before the first answer, unless a plugin or runtime hangs: pods that run do not wait for it. */
+const leftoverPatienceMs = 10_000;
+/** A monitor that lives has at most 10 s to tell the exit of a container that ended. */
+const exitPatienceMs = 15_000;
+/** When nobody is left who saw how a process ended. */
+const unknownExitCode = 255;
 
 /**
  * Makes the records true again after the daemon was away: what still runs is watched again, what ended meanwhile gets
  * its exit, half-made things are undone, and pods whose namespaces are gone (a reboot) are not ready.
  */
 export async function recover(host: Host): Promise<void> {
+  const counts = { podSandboxes: host.sandboxes.all().length, containers: host.containers.all().length };
+  const cleared = clearLeftovers(host);
   await Promise.all(
     host.containers.all().map((container) => guarded(host, container.id, () => recoverContainer(container, host))),
   );
   await Promise.all(
     host.sandboxes.all().map((sandbox) => guarded(host, sandbox.id, () => recoverSandbox(sandbox, host))),
   );
-  await removeOrphans(host);
-  const counts = { podSandboxes: host.sandboxes.all().length, containers: host.containers.all().length };
+  await Promise.race([cleared, sleep(leftoverPatienceMs, undefined, { ref: false })]);
   if (counts.podSandboxes + counts.containers > 0) host.log.info(counts, "took up the objects of the daemon before");
 }
 
-/** One object that cannot be taken up must not keep the others, and so the node, from coming up. */
-async function guarded(host: Host, id: string, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (thrown) {
-    host.log.error({ id, err: String(thrown) }, "could not take up an object; the next stop or remove tries again");
-  }
-}
-
 async function recoverContainer(container: Container, host: Host): Promise<void> {
-  if (container.state === "creating") {
-    await releaseContainer(container.id, container.runtime, host);
-    await host.containers.remove(container.id);
-    return;
-  }
   if (!isLive(container)) return;
+  if (!(await exists(containerPathsOf(host.layout, container.id).bundle))) return await endByReboot(container, host);
   const live = await startedMeanwhile(container, host);
   host.exits.watch(live);
-  if (!isAlive(live.init)) await host.exits.ended(live.id); // its exit is on disk: no answer before it is known
+  if (isAlive(live.init)) return;
+  // Its exit is on disk: no answer before it is known.
+  await waitUnlessAborted(host.exits.ended(live.id), AbortSignal.timeout(exitPatienceMs));
+}
+
+/** All volatile state is gone, and with it the process: whoever has its pid now is somebody else. */
+async function endByReboot(container: LiveContainer, host: Host): Promise<void> {
+  const exit = { exitCode: unknownExitCode, finishedAtNs: nowNs(), oomKilled: false };
+  await host.containers.save(endContainer(container, endingOf(container, exit)));
 }
 
 /** A daemon that died between the runtime's start and its own record left `created` behind. */
 async function startedMeanwhile(container: LiveContainer, host: Host): Promise<LiveContainer> {
   if (container.state !== "created") return container;
-  const isStarted = await runtimeOf(host, container.runtime).isStarted(container.id);
-  if (!isStarted) return container;
-  const running = advanceContainer(container, {
-    ...container,
-    state: "running",
-    startedAtNs: BigInt(Date.now()) * 1_000_000n,
-  });
-  await host.containers.save(running);
-  return running.state === "running" ? running : container;
+  const runtime = runtimeOf(host, container.runtime);
+  if (!(await runtime.isStarted(container.id))) return container;
+  const exit = isAlive(container.init) ? undefined : await runtime.readExit(container.id);
+  const startedAtNs = exit?.finishedAtNs ?? nowNs(); // never after its end
+  const running = { ...container, state: "running", startedAtNs } as const;
+  await host.containers.save(advanceContainer(container, running));
+  return running;
 }
 
 async function recoverSandbox(sandbox: Sandbox, host: Host): Promise<void> {
-  if (sandbox.state === "creating") return await undoCreation(sandbox, host);
   if (sandbox.state !== "ready") return;
   if (await isWhole(sandbox, host)) return host.exits.watchPause(sandbox);
   await host.sandboxes.save(advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: sandbox.ips }));
@@ -74,36 +74,17 @@ async function recoverSandbox(sandbox: Sandbox, host: Host): Promise<void> {
 }
 
 async function isWhole(sandbox: SandboxIn<"ready">, host: Host): Promise<boolean> {
-  if (sandbox.pause && !isAlive(sandbox.pause)) return false;
   const paths = sandboxPathsOf(host.layout, sandbox.id);
-  return await exists(usesHostNetwork(sandbox.config) ? paths.directory : paths.netns);
+  if (!(await exists(paths.directory))) return false;
+  if (sandbox.pause && !isAlive(sandbox.pause)) return false;
+  const pins = await Promise.all(pinnedNamespaces(sandbox.config, paths).map(isPinned));
+  return pins.every(Boolean);
 }
 
-async function undoCreation(sandbox: SandboxIn<"creating">, host: Host): Promise<void> {
-  try {
-    await releaseSandbox(sandbox, host);
-    await removeSandboxFiles(sandboxPathsOf(host.layout, sandbox.id));
-    await host.sandboxes.remove(sandbox.id);
-  } catch (thrown) {
-    await host.sandboxes.save(advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] }));
-    throw thrown;
-  }
-}
+const nsfsMagic = 0x6e_73_66_73;
 
-/** Directories without a record: what a remove left when the daemon died in it. */
-async function removeOrphans(host: Host): Promise<void> {
-  const kinds = [
-    { directory: host.layout.containers, records: host.containers, mounts: ["rootfs"] },
-    { directory: host.layout.sandboxes, records: host.sandboxes, mounts: ["shm", "ns/net", "ns/ipc", "ns/uts"] },
-  ] as const;
-  for (const { directory, records, mounts } of kinds) {
-    for (const id of await readdir(directory)) {
-      if (records.get(id)) continue;
-      await guarded(host, id, async () => {
-        const signal = AbortSignal.timeout(teardownDeadlineMs);
-        for (const mount of mounts) await unmount(join(directory, id, mount), { signal });
-        await removeTree(join(directory, id));
-      });
-    }
-  }
+/** Without its mount the file is still there, and empty. */
+async function isPinned(path: string): Promise<boolean> {
+  const found = await statfs(path).catch(() => undefined);
+  return found?.type === nsfsMagic;
 }

@@ -1,6 +1,5 @@
-import { mkdir } from "node:fs/promises";
 import type { Call, Init, Logger, MethodName, Methods } from "../cri-api/index.ts";
-import { loadJsonCodecs } from "../cri-api/index.ts";
+import { Code, CriError, loadJsonCodecs } from "../cri-api/index.ts";
 import { readCgroupMounts } from "../oci/index.ts";
 import type { HostFacts, Runtime } from "../oci/index.ts";
 import { createKeyedLock } from "../native/index.ts";
@@ -21,7 +20,8 @@ import { updateContainerResources } from "./container-update-resources.ts";
 import { createCreations } from "./creations.ts";
 import { createExitWatch } from "./exit-watch.ts";
 import type { Host, Images, Network, PodSandboxConfig } from "./host.ts";
-import { layoutOf } from "./layout.ts";
+import { layoutOf, makeDirectories } from "./layout.ts";
+import { collectNetworkGarbage } from "./network-garbage.ts";
 import { installPauseRootfs } from "./pause.ts";
 import { openRecordStore } from "./record-store.ts";
 import { containerFormat, sandboxFormat } from "./records.ts";
@@ -112,7 +112,7 @@ export interface RuntimeServiceParts {
 export async function createRuntimeService(parts: RuntimeServiceParts): Promise<RuntimeService> {
   const { config, log } = parts;
   const layout = layoutOf(config.root, config.state);
-  for (const directory of Object.values(layout)) await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectories(layout);
   await installPauseRootfs(layout);
   const codecs = loadJsonCodecs();
   const sandboxes = await openRecordStore(layout.sandboxRecords, sandboxFormat(codecs), log);
@@ -137,6 +137,8 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
     noResources: codecs.LinuxContainerResources.fromJson({}),
   };
   await recover(host);
+  const closing = new AbortController();
+  const collecting = collectNetworkGarbage(host, closing.signal);
   const service = Object.fromEntries(
     Object.entries({ ...rpcs, ...streamRpcs }).map(([name, rpc]) => [
       name,
@@ -147,7 +149,9 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
     ...service,
     streams: createContainerStreams(host),
     async [Symbol.asyncDispose]() {
+      closing.abort(new CriError(Code.Unavailable, "Berth is shutting down"));
       await host.creations.abandonAll("the daemon is shutting down");
+      await collecting;
       await exits[Symbol.asyncDispose]();
     },
   };

@@ -1,6 +1,7 @@
 import { Code, CriError } from "../cri-api/index.ts";
 import { openProcess } from "../native/index.ts";
 import type { Runtime } from "../oci/index.ts";
+import { nowNs } from "./clock.ts";
 import { waitUnlessAborted } from "./creations.ts";
 import { exists } from "./layout.ts";
 
@@ -47,7 +48,7 @@ export function createRetiredRuntime(handler: string): Runtime {
       signal.throwIfAborted();
       using process = openProcess(init);
       if (process) await waitUnlessAborted(process.exited, signal);
-      return { exitCode: unknownExitCode, finishedAtNs: BigInt(Date.now()) * 1_000_000n, oomKilled: false };
+      return { exitCode: unknownExitCode, finishedAtNs: nowNs(), oomKilled: false };
     },
     cgroupPaths: async () => undefined,
   };

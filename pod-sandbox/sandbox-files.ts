@@ -1,28 +1,29 @@
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
-import { hostname as nodeHostname } from "node:os";
 import { mountTmpfs, removeTree, unmount } from "../native/index.ts";
 import { resolvConfText } from "../oci/index.ts";
 import { exists } from "./layout.ts";
 import type { SandboxPaths } from "./layout.ts";
-import { usesHostNetwork } from "./network.ts";
 import { hostnameOf, namespaceOptionsOf } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
 import { teardownDeadlineMs } from "./undo.ts";
+import { giveToPodRoot, podRootOf } from "./user-namespace.ts";
 
 const shmSizeBytes = 64 * 1024 * 1024;
 
 /** Makes what the pod's containers share as files: resolv.conf, hostname, hosts, and /dev/shm with the IPC namespace. */
 export async function writeSandboxFiles(sandbox: SandboxIn<"creating">, paths: SandboxPaths): Promise<void> {
   const { config } = sandbox;
-  const hostname = usesHostNetwork(config) ? nodeHostname() : hostnameOf(sandbox);
   const dns = config.dnsConfig;
   const resolvConf = dns ? resolvConfText(dns) : "";
   await writeFile(paths.resolvConf, resolvConf || (await readHostFile("/etc/resolv.conf")), { mode: 0o644 });
-  await writeFile(paths.hostname, `${hostname}\n`, { mode: 0o644 });
+  await writeFile(paths.hostname, `${hostnameOf(sandbox)}\n`, { mode: 0o644 });
   await copyFileIfThere("/etc/hosts", paths.hosts);
+  await giveToPodRoot(config, [paths.resolvConf, paths.hostname, paths.hosts]);
   if (namespaceOptionsOf(config).ipc === "NODE") return;
   await mkdir(paths.shm, { mode: 0o1777 });
-  await mountTmpfs({ target: paths.shm, sizeBytes: shmSizeBytes, mode: 0o1777 });
+  const root = podRootOf(config);
+  const options = root ? [`uid=${root.uid}`, `gid=${root.gid}`] : [];
+  await mountTmpfs({ target: paths.shm, sizeBytes: shmSizeBytes, mode: 0o1777, options });
 }
 
 /** Unmounts and deletes everything of `writeSandboxFiles`, and the directory. Idempotent. */

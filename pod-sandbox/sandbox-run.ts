@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
+import { nowNs } from "./clock.ts";
 import { chooseRuntime } from "./host.ts";
 import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
@@ -14,7 +15,8 @@ import { pinSandboxNamespaces, unpinSandboxNamespaces } from "./sandbox-namespac
 import { advanceSandbox, namespaceOptionsOf, sandboxBase, sandboxName } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
 import { validateSandboxConfig } from "./sandbox-validate.ts";
-import { settleTogether, teardownDeadlineMs } from "./undo.ts";
+import { noteUndo, settleTogether, teardownDeadlineMs, undoneByUs } from "./undo.ts";
+import { requireUserNamespaces } from "./user-namespace.ts";
 
 /**
  * Creates and starts a pod sandbox; it is READY when this returns. The work outlives a caller that gives up, and a
@@ -30,6 +32,7 @@ export async function runPodSandbox(
 ): Promise<Init<cri.RunPodSandboxResponse>> {
   const config = validateSandboxConfig(host, request.config);
   const runtime = chooseRuntime(host, request.runtimeHandler);
+  requireUserNamespaces(runtime, config);
   const name = sandboxName(config.metadata);
   const existing = host.sandboxes.byName(name);
   if (existing?.state === "ready") return { podSandboxId: existing.id };
@@ -45,7 +48,7 @@ export async function runPodSandbox(
       config,
       runtimeHandler: request.runtimeHandler,
       runtime: runtime.handler,
-      createdAtNs: BigInt(Date.now()) * 1_000_000n,
+      createdAtNs: nowNs(),
     } as const;
     await createSandbox({ ...call, signal }, sandbox, host);
     return sandbox.id;
@@ -65,8 +68,10 @@ async function createSandbox(call: Call, sandbox: SandboxIn<"creating">, host: H
     await bringUp(call, sandbox, host);
   } catch (thrown) {
     const isUndone = !(thrown instanceof SuppressedError); // every undo step ran; did one fail?
-    if (isUndone) await host.sandboxes.remove(sandbox.id);
-    else await host.sandboxes.save(advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] }));
+    const notReady = advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] });
+    await noteUndo(call.log, sandbox.id, () =>
+      isUndone ? host.sandboxes.remove(sandbox.id) : host.sandboxes.save(notReady),
+    );
     throw thrown;
   }
 }
@@ -103,7 +108,7 @@ async function attachNetwork(
   host: Host,
 ): Promise<readonly string[]> {
   if (usesHostNetwork(sandbox.config)) return [];
-  const result = await host.network.add(call, attachmentOf(sandbox.id, sandbox.config, paths.netns));
+  const result = await undoneByUs(host.network.add(call, attachmentOf(sandbox.id, sandbox.config, paths.netns)));
   return result.ips;
 }
 

@@ -1,17 +1,20 @@
 import { isAbsolute } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { cri } from "../cri-api/index.ts";
-import { assertHostname, assertNoControlCharacters, resolvConfText, validateSysctls } from "../oci/index.ts";
+import { assertHostname, assertNoControlCharacters, podIdMaps, resolvConfText, validateSysctls } from "../oci/index.ts";
 import { validateCgroupParent } from "./host.ts";
 import type { Host } from "./host.ts";
-import { usesHostNetwork, validatePortMappings } from "./network.ts";
+import { usesHostNetwork, validateNetworkWishes } from "./network.ts";
 import { namespaceOptionsOf } from "./sandbox.ts";
 
 /** A config whose metadata is known to be there. */
 export type ValidSandboxConfig = cri.PodSandboxConfig & { readonly metadata: cri.PodSandboxMetadata };
 
 /** @throws {CriError} `InvalidArgument` naming the field that is missing, malformed or not supported. */
-export function validateSandboxConfig(host: Host, config: cri.PodSandboxConfig | null): ValidSandboxConfig {
+export function validateSandboxConfig(
+  host: Pick<Host, "config">,
+  config: cri.PodSandboxConfig | null,
+): ValidSandboxConfig {
   if (!config) throw new CriError(Code.InvalidArgument, "pod sandbox config is missing");
   const { metadata } = config;
   if (!metadata) throw new CriError(Code.InvalidArgument, "pod sandbox metadata is missing");
@@ -22,7 +25,7 @@ export function validateSandboxConfig(host: Host, config: cri.PodSandboxConfig |
   if (config.logDirectory !== "" && !isAbsolute(config.logDirectory)) {
     throw new CriError(Code.InvalidArgument, `log_directory "${config.logDirectory}" is not absolute`);
   }
-  validatePortMappings(config.portMappings);
+  validateNetworkWishes(config);
   validateNamespaces(config);
   validateCgroupParent(host, config.linux?.cgroupParent ?? "");
   const modes = namespaceOptionsOf(config);
@@ -43,20 +46,11 @@ function requireText(field: string, value: string): void {
 }
 
 function validateNamespaces(config: cri.PodSandboxConfig): void {
-  const options = config.linux?.securityContext?.namespaceOptions;
   const modes = namespaceOptionsOf(config);
   for (const kind of ["network", "ipc"] as const) {
     if (modes[kind] === "POD" || modes[kind] === "NODE") continue;
     throw new CriError(Code.InvalidArgument, `${kind} namespace of a pod cannot be ${modes[kind]}`);
   }
   if (modes.pid === "TARGET") throw new CriError(Code.InvalidArgument, "pid namespace of a pod cannot be TARGET");
-  const userns = options?.usernsOptions;
-  if (!userns || userns.mode === "NODE") {
-    if (userns && userns.uids.length + userns.gids.length > 0) {
-      throw new CriError(Code.InvalidArgument, "user namespace mode NODE takes no id mappings");
-    }
-    return;
-  }
-  if (userns.mode !== "POD") throw new CriError(Code.InvalidArgument, `unsupported user namespace mode ${userns.mode}`);
-  throw new CriError(Code.InvalidArgument, "user namespaces are not supported by this runtime handler");
+  podIdMaps(config);
 }

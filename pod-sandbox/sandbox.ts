@@ -1,9 +1,10 @@
+import { hostname } from "node:os";
 import type { cri } from "../cri-api/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
 
 interface SandboxBase {
   readonly id: string;
-  /** `<name>_<namespace>_<uid>_<attempt>`: what a retry of the same RunPodSandbox is known by. */
+  /** `<name>/<namespace>/<uid>/<attempt>`: what a retry of the same RunPodSandbox is known by. */
   readonly name: string;
   readonly config: cri.PodSandboxConfig;
   /** As the request named it; "" is the default handler. */
@@ -50,8 +51,9 @@ export function sandboxBase(sandbox: Sandbox): SandboxBase {
   return { id, name, config, runtimeHandler, runtime, createdAtNs };
 }
 
-export function sandboxName(metadata: cri.PodSandboxMetadata): string {
-  return `${metadata.name}_${metadata.namespace}_${metadata.uid}_${metadata.attempt}`;
+/** None of the parts may hold a slash, so no two pods can read alike. */
+export function sandboxName({ name, namespace, uid, attempt }: cri.PodSandboxMetadata): string {
+  return `${name}/${namespace}/${uid}/${attempt}`;
 }
 
 export function sandboxIps(sandbox: Sandbox): readonly string[] {
@@ -79,7 +81,7 @@ export function isPrivilegedSandbox(config: cri.PodSandboxConfig): boolean {
   return privileged || Object.values(modes).includes("NODE");
 }
 
-/** The pod's host name: the one asked for, else the short id. */
-export function hostnameOf(sandbox: { readonly id: string; readonly config: cri.PodSandboxConfig }): string {
-  return sandbox.config.hostname || sandbox.id.slice(0, 12);
+/** The pod's host name: the one asked for, else that of the host it shares the network with, else the short id. */
+export function hostnameOf({ id, config }: Pick<Sandbox, "id" | "config">): string {
+  return config.hostname || (namespaceOptionsOf(config).network === "NODE" ? hostname() : id.slice(0, 12));
 }

@@ -1,3 +1,5 @@
+import type { Logger } from "../cri-api/index.ts";
+
 /** Longest time one step of taking something down may take; the next stop or remove tries again. */
 export const teardownDeadlineMs = 60_000;
 
@@ -7,4 +9,25 @@ export async function settleTogether<const T extends readonly Promise<unknown>[]
 ): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(work);
   return await Promise.all(work);
+}
+
+/**
+ * What a part could not undo of a call of its own is not yet lost where our own undo does it again: then only the cause
+ * counts.
+ */
+export async function undoneByUs<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (thrown) {
+    throw thrown instanceof SuppressedError ? thrown.suppressed : thrown;
+  }
+}
+
+/** Brings a record up to date with an undo. A failure must not hide why there was an undo; the next start clears it. */
+export async function noteUndo(log: Logger, id: string, write: () => Promise<unknown>): Promise<void> {
+  try {
+    await write();
+  } catch (thrown) {
+    log.error({ id, err: String(thrown) }, "record of a failed create not brought up to date");
+  }
 }

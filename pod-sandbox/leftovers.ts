@@ -1,0 +1,77 @@
+import { readdir } from "node:fs/promises";
+import { releaseContainer, removeContainerRecord } from "./container-remove.ts";
+import type { Host } from "./host.ts";
+import { sandboxPathsOf } from "./layout.ts";
+import { removeSandboxFiles } from "./sandbox-files.ts";
+import { unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
+import { releaseSandbox } from "./sandbox-stop.ts";
+import { advanceSandbox, sandboxBase } from "./sandbox.ts";
+import type { SandboxIn } from "./sandbox.ts";
+import { teardownDeadlineMs } from "./undo.ts";
+
+/**
+ * Undoes the creates that the daemon before died in, and takes down what no record tells of: that of a record put aside
+ * as unreadable, too. What cannot be cleared now is tried again at the next start.
+ */
+export async function clearLeftovers(host: Host): Promise<void> {
+  const containers = host.containers.all().filter(({ state }) => state === "creating");
+  const sandboxes = host.sandboxes.all().filter((sandbox) => sandbox.state === "creating");
+  const orphans = await findOrphans(host);
+  await Promise.all([
+    ...containers.map(({ id }) => guarded(host, id, () => removeContainerRecord(id, host))),
+    ...sandboxes.map((sandbox) => guarded(host, sandbox.id, () => undoCreation(sandbox, host))),
+    ...orphans.containers.map((id) => guarded(host, id, () => removeOrphanContainer(id, host))),
+    ...orphans.sandboxes.map((id) => guarded(host, id, () => removeOrphanSandbox(id, host))),
+  ]);
+}
+
+/** One object that cannot be taken up or cleared must not keep the others, and so the node, from coming up. */
+export async function guarded(host: Host, id: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (thrown) {
+    host.log.error({ id, err: String(thrown) }, "could not take up an object; the next stop or remove tries again");
+  }
+}
+
+async function undoCreation(sandbox: SandboxIn<"creating">, host: Host): Promise<void> {
+  try {
+    await releaseSandbox(sandbox, host);
+    await removeSandboxFiles(sandboxPathsOf(host.layout, sandbox.id));
+    await host.sandboxes.remove(sandbox.id);
+  } catch (thrown) {
+    await host.sandboxes.save(advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] }));
+    throw thrown;
+  }
+}
+
+interface Orphans {
+  readonly containers: readonly string[];
+  readonly sandboxes: readonly string[];
+}
+
+/** A record is written before anything of its object is made, so what has none is nobody's. */
+async function findOrphans({ layout, images, containers, sandboxes }: Host): Promise<Orphans> {
+  const [bundles, pods] = await Promise.all([readdir(layout.containers), readdir(layout.sandboxes)]);
+  const isId = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
+  return {
+    containers: [...new Set([...bundles, ...images.rootfsIds()])].filter((id) => isId(id) && !containers.get(id)),
+    sandboxes: pods.filter((id) => isId(id) && !sandboxes.get(id)),
+  };
+}
+
+async function removeOrphanContainer(id: string, host: Host): Promise<void> {
+  await releaseContainer(id, [...host.runtimes.values()], host);
+  host.log.warn({ containerId: id }, "took down a container without a record");
+}
+
+/** Its network is left to the garbage collection. */
+async function removeOrphanSandbox(id: string, host: Host): Promise<void> {
+  const paths = sandboxPathsOf(host.layout, id);
+  for (const runtime of host.runtimes.values()) {
+    await runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.pauseBundle);
+  }
+  await unpinSandboxNamespaces(paths);
+  await removeSandboxFiles(paths);
+  host.log.warn({ podSandboxId: id }, "took down a pod sandbox without a record");
+}
