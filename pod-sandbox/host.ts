@@ -61,16 +61,23 @@ export function chooseRuntime(host: Pick<Host, "config" | "runtimes">, handler: 
 }
 
 /** Where the cgroup driver puts a container: a path for cgroupfs, `slice:prefix:name` for systemd. */
-export function cgroupsPathOf(host: Host, cgroupParent: string, id: string): string {
-  if (host.config.cgroupDriver === "systemd") return `${cgroupParent || "system.slice"}:berth:${id}`;
+export function cgroupsPathOf(host: Pick<Host, "config">, cgroupParent: string, id: string): string {
+  if (host.config.cgroupDriver === "systemd") return `${sliceOf(cgroupParent) || "system.slice"}:berth:${id}`;
   return `${cgroupParent.replace(/\/+$/, "")}/berth-${id}`;
 }
 
+/** kubelet names a slice by its whole path; where it lies follows from the last name alone. "" is none. */
+function sliceOf(cgroupParent: string): string {
+  return cgroupParent.split("/").findLast((name) => name !== "") ?? "";
+}
+
+/** What systemd takes for a slice: words joined by dashes, none of them empty. */
+const slicePattern = /^[A-Za-z0-9_.\\]+(?:-[A-Za-z0-9_.\\]+)*\.slice$/;
+
 /** @throws {CriError} `InvalidArgument` where the parent cannot belong to the cgroup driver. */
 export function validateCgroupParent(host: Pick<Host, "config">, cgroupParent: string): void {
-  const base = cgroupParent.split("/").at(-1) ?? "";
-  const isSlice = base.endsWith(".slice");
-  if (host.config.cgroupDriver === "systemd" && cgroupParent !== "" && !isSlice) {
+  const slice = sliceOf(cgroupParent);
+  if (host.config.cgroupDriver === "systemd" && slice !== "" && !slicePattern.test(slice)) {
     throw new CriError(
       Code.InvalidArgument,
       `cgroup parent "${cgroupParent}" is no slice, as the systemd cgroup driver needs`,
