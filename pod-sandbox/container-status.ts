@@ -1,5 +1,6 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
+import { stopSignalName } from "../oci/index.ts";
 import { criContainerState } from "./container.ts";
 import type { KnownContainer } from "./container.ts";
 import type { Host } from "./host.ts";
@@ -58,7 +59,7 @@ export function toCriContainerStatus(container: KnownContainer): Init<cri.Contai
         supplementalGroups: user.supplementalGroups.map(BigInt),
       },
     },
-    stopSignal: config.stopSignal,
+    stopSignal: stopSignalName(container.stopSignal),
   };
 }
 

@@ -1,6 +1,7 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
-import { applyResourceUpdate, toOciResources } from "../oci/index.ts";
+import { applyResourceUpdate, readContainerStats, toOciResources } from "../oci/index.ts";
+import type { Runtime } from "../oci/index.ts";
 import { requireContainer } from "./container-status.ts";
 import { isLive } from "./container.ts";
 import type { Host } from "./host.ts";
@@ -22,17 +23,43 @@ export async function updateContainerResources(
   const { id } = requireContainer(host, request.containerId);
   const { linux } = request;
   if (!linux) return {};
-  await host.operations.run(id, call.signal, async () => {
-    const container = requireContainer(host, id);
-    if (!isLive(container)) throw new CriError(Code.FailedPrecondition, `container "${id}" has exited`);
-    const resources = applyResourceUpdate(container.resources, linux);
-    await runtimeOf(host, container.runtime).update(
-      AbortSignal.timeout(updateDeadlineMs),
-      id,
-      toOciResources(resources, host.facts.cgroupLayout, host.facts),
-    );
-    await host.containers.update(id, (current) => ({ ...current, resources }));
-  });
+  await host.operations.run(id, call.signal, () => update(id, linux, host));
   call.log.info({ containerId: id }, "container resources updated");
   return {};
+}
+
+async function update(id: string, wanted: cri.LinuxContainerResources, host: Host): Promise<void> {
+  const container = requireContainer(host, id);
+  if (!isLive(container)) throw new CriError(Code.FailedPrecondition, `container "${id}" has exited`);
+  const runtime = runtimeOf(host, container.runtime);
+  const apply = (resources: cri.LinuxContainerResources): Promise<void> => {
+    const limits = toOciResources(resources, host.facts.cgroupLayout, host.facts);
+    return runtime.update(AbortSignal.timeout(updateDeadlineMs), id, limits);
+  };
+  const { resources: before } = container;
+  const resources = applyResourceUpdate(before, wanted);
+  if (isDecrease(before.memoryLimitInBytes, resources.memoryLimitInBytes)) {
+    await requireRoom(id, resources.memoryLimitInBytes, runtime);
+  }
+  await apply(resources);
+  try {
+    await host.containers.update(id, (current) => ({ ...current, resources }));
+  } catch (thrown) {
+    await apply(before); // what the record does not say must not be in force
+    throw thrown;
+  }
+}
+
+/** 0 is no limit. */
+function isDecrease(before: bigint, after: bigint): boolean {
+  return after > 0n && (before === 0n || after < before);
+}
+
+/** The kernel would reclaim what it can, and then kill or refuse, with half of the limits changed. */
+async function requireRoom(id: string, limit: bigint, runtime: Runtime): Promise<void> {
+  const cgroups = await runtime.cgroupPaths(id);
+  const usage = cgroups && (await readContainerStats(cgroups))?.memory.usageBytes;
+  if (usage === undefined || usage <= limit) return;
+  const text = `cannot decrease memory limit to ${limit} bytes: current usage is ${usage} bytes`;
+  throw new CriError(Code.InvalidArgument, text);
 }
