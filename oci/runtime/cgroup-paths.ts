@@ -109,7 +109,7 @@ export function cgroupPathsOfParent(
 }
 
 /** systemd puts `a-b.slice` into `a.slice`. */
-function expandSlice(name: string): string | undefined {
+export function expandSlice(name: string): string | undefined {
   const stem = /^([^/]+)\.slice$/.exec(name)?.[1];
   if (stem === undefined || stem.split("-").includes("")) return undefined;
   const words = stem.split("-");

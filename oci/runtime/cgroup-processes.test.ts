@@ -43,7 +43,19 @@ test("a container's place is known before it is there, if it is its own", () => 
     unified: "/sys/fs/cgroup/unified/pod/berth-c1",
     controllers: { memory: "/sys/fs/cgroup/memory/pod/berth-c1" },
   });
-  for (const foreign of ["", "/", "/pod", "pod/c1", "/c1/..", "/../c1", "a.slice:berth:c1"]) {
+  expect(cgroupPathsOfSpec("kubepods-burstable.slice:berth:c1", "c1", mounts)).toEqual({
+    unified: "/sys/fs/cgroup/unified/kubepods.slice/kubepods-burstable.slice/berth-c1.scope",
+    controllers: { memory: "/sys/fs/cgroup/memory/kubepods.slice/kubepods-burstable.slice/berth-c1.scope" },
+  });
+  const scopes = [
+    "a.slice:berth:c2",
+    "a.slice:berth:",
+    ":berth:c1",
+    "a.slice::c1",
+    "a--b.slice:berth:c1",
+    "a.slice:b:c:c1",
+  ];
+  for (const foreign of ["", "/", "/pod", "pod/c1", "/c1/..", "/../c1", "../a.slice:berth:c1", ...scopes]) {
     expect(cgroupPathsOfSpec(foreign, "c1", mounts)).toBeUndefined();
   }
 });

@@ -2,6 +2,7 @@ import { access, readdir, rmdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
 import { readFileBounded } from "../../native/index.ts";
+import { expandSlice } from "./cgroup-paths.ts";
 import type { CgroupMounts, CgroupPaths } from "./cgroup-paths.ts";
 import { isLive, killUntilGone, readStat } from "./process-tree.ts";
 import type { ProcessStat } from "./process-tree.ts";
@@ -47,14 +48,22 @@ export async function hasCgroups(paths: CgroupPaths): Promise<boolean> {
   return directory !== undefined && (await isThere(directory));
 }
 
-/** Where the cgroupfs driver puts a container, known before there is one. Undefined unless the path ends in its id. */
+/** Where a container's cgroups will be, known before there is one. Undefined unless the path ends in its id. */
 export function cgroupPathsOfSpec(cgroupsPath: string, id: string, mounts: CgroupMounts): CgroupPaths | undefined {
-  if (!cgroupsPath.startsWith("/") || !basename(cgroupsPath).endsWith(id)) return undefined;
-  if (cgroupsPath.split("/").includes("..")) return undefined;
+  const path = cgroupsPath.includes(":") ? scopePath(cgroupsPath, id) : cgroupsPath;
+  if (!path?.startsWith("/") || path.split("/").includes("..")) return undefined;
+  if (path === cgroupsPath && !basename(path).endsWith(id)) return undefined;
   const controllers: Record<string, string> = {};
-  for (const [name, { mountPoint }] of Object.entries(mounts.controllers))
-    controllers[name] = join(mountPoint, cgroupsPath);
-  return { unified: mounts.unified && join(mounts.unified.mountPoint, cgroupsPath), controllers };
+  for (const [name, { mountPoint }] of Object.entries(mounts.controllers)) controllers[name] = join(mountPoint, path);
+  return { unified: mounts.unified && join(mounts.unified.mountPoint, path), controllers };
+}
+
+/** `a-b.slice:prefix:id` is the scope `prefix-id` in that slice. */
+function scopePath(cgroupsPath: string, id: string): string | undefined {
+  const [slice = "", prefix = "", name, ...more] = cgroupsPath.split(":");
+  if (name !== id || more.length > 0 || !/^[a-z]+$/.test(prefix)) return undefined;
+  const parent = expandSlice(slice);
+  return parent && `${parent}/${prefix}-${name}.scope`;
 }
 
 function isUnifiedOnly(paths: CgroupPaths): boolean {
