@@ -14,6 +14,8 @@ interface DaemonOptions {
   /** Hosts whose images are looked for in the first registry. */
   readonly mirroredHosts?: readonly string[];
   readonly defaultRuntime?: string;
+  /** By handler; the system's crun and runc unless told otherwise. */
+  readonly runtimes?: Readonly<Record<string, { readonly path: string }>>;
 }
 
 /** A Berth daemon as an operator would run it: a process with a config file and a socket. */
@@ -109,7 +111,7 @@ function daemonConfig(workspace: Workspace, socketPath: string, options: DaemonO
     cgroup_driver: "cgroupfs",
     default_runtime: options.defaultRuntime ?? "crun",
     monitor: "conmon",
-    runtimes: { crun: { path: "crun" }, runc: { path: "runc" } },
+    runtimes: options.runtimes ?? { crun: { path: "crun" }, runc: { path: "runc" } },
     cni: {
       conf_dir: workspace.cniConfDir,
       plugin_dirs: [pluginDirectory],

@@ -15,6 +15,8 @@ interface FixtureOptions {
   readonly pull?: readonly (keyof typeof testImages)[];
   /** More registries that may be reached over plain HTTP. */
   readonly registries?: () => readonly string[];
+  /** Runtimes by handler; the system's crun and runc unless told otherwise. */
+  readonly runtimes?: Readonly<Record<string, { readonly path: string }>>;
 }
 
 interface Pod {
@@ -56,7 +58,8 @@ export class Fixture {
     const workspace = resources.use(await createWorkspace());
     resources.defer(() => removeNodeNetwork(workspace));
     const registries = [inject("registry"), ...(options.registries?.() ?? [])];
-    this.#daemon = resources.use(await startDaemon(workspace, { registries }));
+    const runtimes = options.runtimes === undefined ? {} : { runtimes: options.runtimes };
+    this.#daemon = resources.use(await startDaemon(workspace, { registries, ...runtimes }));
     this.#empty = await this.findTraces();
     for (const name of options.pull ?? ["busybox"]) {
       await this.call("PullImage", { image: { image: this.image(name) } });

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readdir, rm, rmdir } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, rmdir } from "node:fs/promises";
 import path from "node:path";
 
 /** Everything that one daemon under test reads and writes, in one throwaway folder. */
@@ -20,6 +20,7 @@ export interface Workspace extends AsyncDisposable {
 /** Makes the folder. It is under /var/tmp because overlayfs needs an upper layer on a real file system. */
 export async function createWorkspace(): Promise<Workspace> {
   const directory = await mkdtemp("/var/tmp/berth-e2e-");
+  await chmod(directory, 0o711); // as /run and /var/lib: a pod's own root, who is nobody here, passes through
   const at = (name: string): string => path.join(directory, name);
   const workspace = {
     directory,
