@@ -28,11 +28,13 @@ import { containerFormat, sandboxFormat } from "./records.ts";
 import { recover } from "./recover.ts";
 import { runtimeConfig, status, updateRuntimeConfig, version } from "./runtime-status.ts";
 import { listPodSandbox } from "./sandbox-list.ts";
+import { listMetricDescriptors, listPodSandboxMetrics } from "./sandbox-metrics.ts";
 import { removePodSandbox } from "./sandbox-remove.ts";
 import { runPodSandbox } from "./sandbox-run.ts";
 import { forgetEnded, listPodSandboxStats, podSandboxStats } from "./sandbox-stats.ts";
 import { podSandboxStatus } from "./sandbox-status.ts";
 import { stopPodSandbox } from "./sandbox-stop.ts";
+import { updatePodSandboxResources } from "./sandbox-update-resources.ts";
 import { createStatsReader } from "./stats-reader.ts";
 import { createStopLoops } from "./stop-loop.ts";
 
@@ -66,6 +68,9 @@ const rpcs = {
   ContainerStats: containerStats,
   ListContainerStats: listContainerStats,
   PodSandboxStats: podSandboxStats,
+  ListMetricDescriptors: listMetricDescriptors,
+  ListPodSandboxMetrics: listPodSandboxMetrics,
+  UpdatePodSandboxResources: updatePodSandboxResources,
   ListPodSandboxStats: listPodSandboxStats,
   UpdateContainerResources: updateContainerResources,
 } as const satisfies { readonly [Name in MethodName]?: Rpc<Name> };
@@ -110,32 +115,7 @@ export interface RuntimeServiceParts {
  * answers RPCs from then on. Disposing it waits for creates to undo themselves and leaves containers running.
  */
 export async function createRuntimeService(parts: RuntimeServiceParts): Promise<RuntimeService> {
-  const { config, log } = parts;
-  const layout = layoutOf(config.root, config.state);
-  await makeDirectories(layout);
-  await installPauseRootfs(layout);
-  const codecs = loadJsonCodecs();
-  const sandboxes = await openRecordStore(layout.sandboxRecords, sandboxFormat(codecs), log);
-  const containers = await openRecordStore(layout.containerRecords, containerFormat(codecs), log);
-  const exits = createExitWatch({ ...parts, sandboxes, containers });
-  const clock = createClock();
-  const stats = createStatsReader();
-  forgetEnded(stats, { sandboxes, containers });
-  const host: Host = {
-    ...parts,
-    layout,
-    sandboxes,
-    containers,
-    clock,
-    events: createContainerEvents({ records: { sandboxes, containers }, clock }),
-    exits,
-    creations: createCreations(createDeadlineMs),
-    stops: createStopLoops({ ...parts, containers, exits }),
-    operations: createKeyedLock(),
-    stats,
-    cgroupMounts: await readCgroupMounts(),
-    noResources: codecs.LinuxContainerResources.fromJson({}),
-  };
+  const host = await openHost(parts);
   await recover(host);
   const closing = new AbortController();
   const collecting = collectNetworkGarbage(host, closing.signal);
@@ -152,7 +132,37 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
       closing.abort(new CriError(Code.Unavailable, "Berth is shutting down"));
       await host.creations.abandonAll("the daemon is shutting down");
       await collecting;
-      await exits[Symbol.asyncDispose]();
+      await host.exits[Symbol.asyncDispose]();
     },
+  };
+}
+
+/** Makes the directories, reads the records as the daemon before left them, and puts the parts together. */
+export async function openHost(parts: RuntimeServiceParts): Promise<Host> {
+  const { config, log } = parts;
+  const layout = layoutOf(config.root, config.state);
+  await makeDirectories(layout);
+  await installPauseRootfs(layout);
+  const codecs = loadJsonCodecs();
+  const sandboxes = await openRecordStore(layout.sandboxRecords, sandboxFormat(codecs), log);
+  const containers = await openRecordStore(layout.containerRecords, containerFormat(codecs), log);
+  const exits = createExitWatch({ ...parts, sandboxes, containers });
+  const clock = createClock();
+  const stats = createStatsReader();
+  forgetEnded(stats, { sandboxes, containers });
+  return {
+    ...parts,
+    layout,
+    sandboxes,
+    containers,
+    clock,
+    events: createContainerEvents({ records: { sandboxes, containers }, clock }),
+    exits,
+    creations: createCreations(createDeadlineMs),
+    stops: createStopLoops({ ...parts, containers, exits }),
+    operations: createKeyedLock(),
+    stats,
+    cgroupMounts: await readCgroupMounts(),
+    noResources: codecs.LinuxContainerResources.fromJson({}),
   };
 }
