@@ -10,7 +10,8 @@ import { runtimeFailure } from "./failure.ts";
 import type { RuntimeHost } from "./host.ts";
 import { hiddenDirectories } from "./invocation.ts";
 import { assertId } from "./state.ts";
-import type { Spec } from "../spec/oci-types.ts";
+import { withSwapLimitOfItsOwn } from "./swap-limit.ts";
+import type { OciResources, Spec } from "../spec/oci-types.ts";
 import type { CreatedProcess, CreateProcess } from "./types.ts";
 import { writeVolatile } from "./volatile-file.ts";
 
@@ -50,7 +51,7 @@ async function launch(
   process: CreateProcess,
 ): Promise<{ readonly initPid: number; readonly monitor: ProcessIdentity | undefined }> {
   const { id, bundle, spec } = process;
-  const config = JSON.stringify(withoutNoQuota(spec));
+  const config = JSON.stringify(withLimitsAsMeant(host, spec));
   const prepare = (): Promise<void> => writeVolatile(join(bundle, "config.json"), config);
   const deadline = AbortSignal.timeout(createDeadlineMs);
   const outcome = await host.monitor
@@ -71,12 +72,16 @@ async function launch(
   });
 }
 
+function withLimitsAsMeant(host: RuntimeHost, spec: Spec): Spec {
+  const resources = withoutNoQuota(withSwapLimitOfItsOwn(host, spec.linux.resources));
+  return { ...spec, linux: { ...spec.linux, resources } };
+}
+
 /** crun 1.8.1 writes "no quota" as a number out of range; it is what a new cgroup has anyway. */
-function withoutNoQuota(spec: Spec): Spec {
-  const { resources } = spec.linux;
-  if (resources.cpu?.quota === undefined || resources.cpu.quota >= 0) return spec;
+function withoutNoQuota(resources: OciResources): OciResources {
+  if (resources.cpu?.quota === undefined || resources.cpu.quota >= 0) return resources;
   const { quota: _quota, ...cpu } = resources.cpu;
-  return { ...spec, linux: { ...spec.linux, resources: { ...resources, cpu } } };
+  return { ...resources, cpu };
 }
 
 /** Each step stands alone: what a killed create has got to is not known. */

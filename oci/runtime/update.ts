@@ -6,6 +6,7 @@ import type { OciResources } from "../spec/oci-types.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
+import { withSwapLimitOfItsOwn } from "./swap-limit.ts";
 
 /** Limits as the kernel has them, by file: what an update that fails half-way is put back to. */
 interface Limit {
@@ -36,7 +37,8 @@ export async function updateResources(
   if (!state) throw new CriError(Code.FailedPrecondition, `container "${id}" is not created`);
   const before = await readLimits(state.cgroups, resources);
   try {
-    const wanted = await raiseSwap(state.cgroups, await liftQuota(host, state.cgroups, resources));
+    const lifted = await liftQuota(host, state.cgroups, withSwapLimitOfItsOwn(host, resources));
+    const wanted = await raiseSwap(state.cgroups, lifted);
     await invokeRuntime(host.config, signal, {
       args: ["update", "--resources", "-", id],
       input: JSON.stringify(wanted),
