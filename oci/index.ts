@@ -7,6 +7,8 @@ export type { Runtime, RuntimeConfig, RuntimeFeatures, RuntimeParts } from "./ru
 export { cgroupPathsOfParent, readCgroupMounts, readCgroupPaths } from "./runtime/cgroup-paths.ts";
 export type { CgroupMounts, CgroupPaths } from "./runtime/cgroup-paths.ts";
 export { readCgroupUsages, readContainerStats } from "./runtime/cgroup-stats.ts";
+export { readBlockDeviceNames, readCgroupCounters } from "./runtime/cgroup-counters.ts";
+export type { CgroupCounters } from "./runtime/cgroup-counters.ts";
 export type { ContainerUsage, Pressure, PressureKind, Stall } from "./runtime/cgroup-stats.ts";
 /** config.json as pure functions of the CRI's messages. */
 export { buildContainerSpec, buildPauseSpec } from "./spec/container-spec.ts";

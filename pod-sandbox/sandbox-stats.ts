@@ -56,12 +56,12 @@ export async function listPodSandboxStats(
 export async function readPods(sandboxes: readonly Sandbox[], host: Host): Promise<readonly PodReading[]> {
   const bySandbox = Map.groupBy(host.containers.list(), (container) => container.sandboxId);
   const pods = sandboxes.map((sandbox) => ({ sandbox, containers: bySandbox.get(sandbox.id) ?? [] }));
-  const ownSubjects = podSubjects(sandboxes, host);
-  const subjects = pods.flatMap(({ containers }) => containerSubjects(containers, host));
-  const [samples, networks] = await Promise.all([
-    host.stats.read([...ownSubjects, ...subjects]),
-    readNetworks(sandboxes, host),
-  ]);
+  const subjects = [
+    ...ownCgroupSubjects(sandboxes, host),
+    ...pauseSubjects(sandboxes, host),
+    ...pods.flatMap(({ containers }) => containerSubjects(containers, host)),
+  ];
+  const [samples, networks] = await Promise.all([host.stats.read(subjects), readNetworks(sandboxes, host)]);
   return pods.map(({ sandbox, containers }) => {
     const ids = [pauseSubjectId(sandbox), ...containers.map(({ id }) => id)];
     const parts = ids.map((id) => samples.get(id)).filter((sample) => sample !== undefined);
@@ -70,19 +70,21 @@ export async function readPods(sandboxes: readonly Sandbox[], host: Host): Promi
   });
 }
 
-/** A pod's own cgroup, where it has one to itself, and that of its pause process. */
-function podSubjects(sandboxes: readonly Sandbox[], host: Host): readonly Subject[] {
+/** Pods' own cgroups; a pod that shares its cgroup parent with others has none. */
+export function ownCgroupSubjects(sandboxes: readonly Sandbox[], host: Host): readonly Subject[] {
   const owners = cgroupOwners(host);
-  return sandboxes.flatMap((sandbox): readonly Subject[] => {
-    if (sandbox.state !== "ready") return [];
-    const { id, config, runtime } = sandbox;
+  return sandboxes.flatMap(({ id, state, config }): readonly Subject[] => {
     const parent = config.linux?.cgroupParent ?? "";
-    const whole = {
-      id,
-      locate: async () => cgroupPathsOfParent(parent, host.config.cgroupDriver, host.cgroupMounts),
-    };
-    const pause = { id: pauseSubjectId(sandbox), locate: () => runtimeOf(host, runtime).cgroupPaths(id) };
-    return [...(owners.get(parent) ? [whole] : []), ...(sandbox.pause ? [pause] : [])];
+    if (state !== "ready" || !owners.get(parent)) return [];
+    return [{ id, locate: async () => cgroupPathsOfParent(parent, host.config.cgroupDriver, host.cgroupMounts) }];
+  });
+}
+
+function pauseSubjects(sandboxes: readonly Sandbox[], host: Host): readonly Subject[] {
+  return sandboxes.flatMap((sandbox): readonly Subject[] => {
+    if (sandbox.state !== "ready" || !sandbox.pause) return [];
+    const { id, runtime } = sandbox;
+    return [{ id: pauseSubjectId(sandbox), locate: () => runtimeOf(host, runtime).cgroupPaths(id) }];
   });
 }
 
@@ -103,7 +105,8 @@ function cgroupOwners(host: Host): ReadonlyMap<string, Sandbox | undefined> {
   return owners;
 }
 
-async function readNetworks(
+/** Counters of the interfaces of pods that have a network of their own, by sandbox id. */
+export async function readNetworks(
   sandboxes: readonly Sandbox[],
   host: Host,
 ): Promise<ReadonlyMap<string, readonly InterfaceCounters[] | undefined>> {

@@ -9,14 +9,15 @@ const unbuilt = {
   CheckpointContainer: "unimplemented",
   CheckpointPod: "unimplemented",
   RestorePod: "unimplemented",
-  ListMetricDescriptors: "unimplemented",
-  ListPodSandboxMetrics: "unimplemented",
-  StreamPodSandboxMetrics: "unimplemented",
-  UpdatePodSandboxResources: "unimplemented",
 } as const satisfies Partial<Rpcs>;
 
 /** RPCs of which this file makes another: the lists in parts. */
-type ListStreams = "StreamPodSandboxes" | "StreamContainers" | "StreamContainerStats" | "StreamPodSandboxStats";
+type ListStreams =
+  | "StreamPodSandboxes"
+  | "StreamContainers"
+  | "StreamContainerStats"
+  | "StreamPodSandboxStats"
+  | "StreamPodSandboxMetrics";
 
 /** What this file needs of the pod-sandbox room: one function for every RPC but those. */
 export type RuntimeRpcs = {
@@ -40,6 +41,10 @@ function listStreams(service: RuntimeRpcs): Pick<Rpcs, ListStreams> {
     StreamPodSandboxStats: streamList(
       async (call, request) => (await service.ListPodSandboxStats(call, request)).stats ?? [],
       (podSandboxStats) => ({ podSandboxStats }),
+    ),
+    StreamPodSandboxMetrics: streamList(
+      async (call, request) => (await service.ListPodSandboxMetrics(call, request)).podMetrics ?? [],
+      (podSandboxMetrics) => ({ podSandboxMetrics }),
     ),
   };
 }
@@ -71,6 +76,9 @@ export function runtimeHandlers(service: RuntimeRpcs): Rpcs {
     ListContainerStats: service.ListContainerStats,
     PodSandboxStats: service.PodSandboxStats,
     ListPodSandboxStats: service.ListPodSandboxStats,
+    UpdatePodSandboxResources: service.UpdatePodSandboxResources,
+    ListMetricDescriptors: service.ListMetricDescriptors,
+    ListPodSandboxMetrics: service.ListPodSandboxMetrics,
     GetContainerEvents: service.GetContainerEvents,
     UpdateRuntimeConfig: service.UpdateRuntimeConfig,
     Status: service.Status,
