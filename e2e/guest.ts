@@ -4,7 +4,7 @@ import { makePayload } from "./guest/payload.ts";
 
 const usage = `npm run guest [-- OPTIONS] -- COMMAND [ARGUMENTS]: runs it on an emulated Debian 13 node with Berth as a service
   --minutes N   the guest is ended after so long (default 60)
-One argument alone is a line for sh. Known inside: crictl, critest, ginkgo, conformance (see --help).
+One argument alone is a line for sh. Known inside: crictl, critest, ginkgo, conformance (see its --help) and node-checks [--runtime crun|runc].
 What COMMAND writes into /results is in .cache/guest/results afterwards, the journal and the console with it.`;
 
 const { values: options, positionals: command } = parseArgs({

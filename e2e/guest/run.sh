@@ -16,8 +16,10 @@ install_berth() {
   cp /usr/lib/berth/deploy/berth.service /etc/systemd/system/
   cp "$payload"/bin/* /usr/local/bin/
   ln -sf /usr/lib/berth/node_modules/.bin/node /usr/local/bin/node
-  printf '#!/bin/sh\nexec node /usr/lib/berth/e2e/guest/conformance.ts "$@"\n' > /usr/local/bin/conformance
-  chmod 755 /usr/local/bin/conformance
+  for program in conformance node-checks; do
+    printf '#!/bin/sh\nexec node /usr/lib/berth/e2e/guest/%s.ts "$@"\n' "$program" > "/usr/local/bin/$program"
+    chmod 755 "/usr/local/bin/$program"
+  done
   {
     printf 'cgroup_driver = "systemd"\nlog_level = "debug"\n'
     for host in registry.k8s.io k8s.gcr.io gcr.io public.ecr.aws; do
