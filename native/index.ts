@@ -20,7 +20,7 @@ export { type InterfaceCounters, readInterfaceCounters } from "./network-devices
 export { pinNamespaces, pinUserNamespace, unpinNamespace } from "./namespaces.ts";
 export { type Child, type Command, type ExitStatus, spawn, type StdioSpec } from "./process.ts";
 export { run, type RunCommand, type RunResult } from "./run.ts";
-export { connectSeqpacket, type SeqpacketHandlers, type SeqpacketSocket } from "./sockets.ts";
+export { connectSeqpacket, connectThroughRelay, type SeqpacketHandlers, type SeqpacketSocket } from "./sockets.ts";
 export { type ConsoleSocket, openConsoleSocket, recvFds, sendFds, setWindowSize } from "./sockets.ts";
 export { SyscallError } from "./syscall-error.ts";
 export { type FileStatus, syscalls } from "./syscalls.ts";

@@ -1,5 +1,7 @@
 import { unlink } from "node:fs/promises";
+import { helperPath } from "./binding.ts";
 import { getMachine, type Machine, readable, type Watch, writable } from "./events.ts";
+import { type Child, type ExitStatus, spawn } from "./process.ts";
 import { check, checkValue, errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
 const streamType = 1;
@@ -39,15 +41,18 @@ class PacketSocket implements SeqpacketSocket {
   readonly #fd: number;
   readonly #handlers: SeqpacketHandlers;
   readonly #watch: Watch;
+  readonly #relay: Child | undefined;
   readonly #queue: Waiting[] = [];
   #isPaused = false;
   #isEnding = false;
   #isOpen = true;
+  #isForsaken = false;
 
-  constructor(machine: Machine, fd: number, handlers: SeqpacketHandlers) {
+  constructor(machine: Machine, fd: number, handlers: SeqpacketHandlers, relay?: Child) {
     this.#machine = machine;
     this.#fd = fd;
     this.#handlers = handlers;
+    this.#relay = relay;
     this.#watch = machine.watch(fd, readable, () => this.#turn());
   }
 
@@ -72,16 +77,25 @@ class PacketSocket implements SeqpacketSocket {
     this.#arm();
   }
   close(): void {
+    this.#isForsaken = true;
+    this.#release();
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  #release(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     this.#watch.stop();
     this.#machine.addon.close(this.#fd);
     for (const waiting of this.#queue.splice(0)) waiting.failed(new SyscallError("send", errno.EPIPE));
   }
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.close();
+  async #end(error: SyscallError | undefined): Promise<void> {
+    this.#release();
+    const reason = error ?? relayFailure(await this.#relay?.exited);
+    if (!this.#isForsaken) this.#handlers.closed(reason);
   }
-
   #sendNow(packet: Uint8Array): number {
     return this.#isOpen ? this.#machine.addon.send(this.#fd, packet) : -errno.EPIPE;
   }
@@ -102,8 +116,7 @@ class PacketSocket implements SeqpacketSocket {
       this.#handlers.message(packet);
       return true;
     }
-    this.close();
-    this.#handlers.closed(typeof packet === "number" ? new SyscallError("read", -packet) : undefined);
+    void this.#end(typeof packet === "number" ? new SyscallError("read", -packet) : undefined);
     return false;
   }
   #flush(): void {
@@ -126,6 +139,44 @@ export async function connectSeqpacket(path: string, handlers: SeqpacketHandlers
   const machine = getMachine();
   const fd = check("connect", machine.addon.connectUnix(requireAbsolute("connect", path), seqpacketType), path);
   return new PacketSocket(machine, fd, handlers);
+}
+
+/** The helper hands its own descriptors out and keeps nothing of ours. */
+function startRelay({ addon }: Machine, peer: number): { readonly relay: Child; readonly fd: number } {
+  const [ours, theirs] = checkValue("socketpair", addon.socketPair(seqpacketType));
+  try {
+    const stdio = [{ fd: peer }, { fd: theirs }, "null"] as const;
+    return { relay: spawn({ argv: [helperPath, "relay"], env: {}, cwd: "/", stdio, processGroup: true }), fd: ours };
+  } catch (thrown) {
+    addon.close(ours);
+    throw thrown;
+  } finally {
+    addon.close(theirs);
+  }
+}
+
+/**
+ * As `connectSeqpacket`, for a peer that must never wait for this process: a process of its own takes what the peer
+ * sends, also while this one is stopped or stuck, and keeps up to 4 MiB of it. When that is full and nothing was taken
+ * for a second, the connection is given up, and `closed` hears ENOBUFS.
+ *
+ * @throws {SyscallError} as `connectSeqpacket`, or as `spawn`
+ */
+export async function connectThroughRelay(path: string, handlers: SeqpacketHandlers): Promise<SeqpacketSocket> {
+  const machine = getMachine();
+  const { addon } = machine;
+  const peer = check("connect", addon.connectUnix(requireAbsolute("connect", path), seqpacketType), path);
+  try {
+    const { relay, fd } = startRelay(machine, peer);
+    return new PacketSocket(machine, fd, handlers, relay);
+  } finally {
+    addon.close(peer);
+  }
+}
+
+function relayFailure(status: ExitStatus | undefined): SyscallError | undefined {
+  if (status === undefined || (status.kind === "exited" && status.code === 0)) return undefined;
+  return new SyscallError("relay", errno.ENOBUFS);
 }
 
 /**

@@ -71,14 +71,15 @@ static napi_value js_accept(napi_env env, napi_callback_info info) {
   return args_answer(&args, result_of(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)));
 }
 
-/* socketPair(type): [a, b], blocking as a child expects them. */
+/* socketPair(type): [a, b], a stream blocking as a child expects it, packets not. */
 static napi_value js_socket_pair(napi_env env, napi_callback_info info) {
   struct args args;
   args_read(&args, env, info);
   int type = (int)args_integer(&args, 0, SOCK_STREAM, SOCK_SEQPACKET);
   int fds[2];
   if (args.error != 0) return args_answer(&args, 0);
-  if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) < 0) return args_answer(&args, -errno);
+  int flags = type == SOCK_STREAM ? SOCK_CLOEXEC : SOCK_CLOEXEC | SOCK_NONBLOCK;
+  if (socketpair(AF_UNIX, type | flags, 0, fds) < 0) return args_answer(&args, -errno);
   napi_value answer;
   napi_create_array_with_length(env, 2, &answer);
   napi_set_element(env, answer, 0, make_integer(env, fds[0]));

@@ -32,6 +32,8 @@ int run_umount(const char *target);
 int run_resolve(void);
 int run_user_namespace(const char *target, const char *uid_map, const char *gid_map);
 int run_pin(char **argv);
+int run_relay(void);
+int run_follow(const char *pid_file, char **argv);
 int run_command(int argc, char **argv);
 
 #endif
