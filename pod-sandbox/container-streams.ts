@@ -94,7 +94,8 @@ async function openAttach(call: Call, request: StreamChoice, host: Host): Promis
   const container = requireRunning(host, request.containerId);
   const { bundle } = containerPathsOf(host.layout, container.id);
   const runtime = runtimeOf(host, container.runtime);
-  const { promise: closed, resolve: close } = Promise.withResolvers<void>();
+  const { promise: exited, resolve: close, reject: drop } = Promise.withResolvers<undefined>();
+  exited.catch(() => undefined); // a client that has left does not hear it
   const resume = (): void => socket.resume();
   const outputs = new Map<number | undefined, Readable>();
   if (request.stdout) outputs.set(stdoutMark, new Readable({ read: resume }));
@@ -104,9 +105,10 @@ async function openAttach(call: Call, request: StreamChoice, host: Host): Promis
       const isRoomLeft = outputs.get(packet[0])?.push(packet.subarray(1)) ?? true;
       if (!isRoomLeft) socket.pause();
     },
-    closed() {
+    closed(error) {
       for (const output of outputs.values()) output.push(null);
-      close();
+      if (error) drop(new CriError(Code.ResourceExhausted, "output was not taken in time", { cause: error }));
+      else close(undefined);
     },
   });
   call.log.info({ containerId: container.id }, "client attached");
@@ -119,7 +121,7 @@ async function openAttach(call: Call, request: StreamChoice, host: Host): Promis
         call.log.debug({ containerId: container.id, err: String(thrown) }, "terminal not resized");
       });
     },
-    exited: closed.then(() => undefined),
+    exited,
     [Symbol.asyncDispose]: async () => socket.close(),
   };
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
-import { connectSeqpacket, openProcess, readFileBounded, writeFifo } from "../../native/index.ts";
+import { connectThroughRelay, openProcess, readFileBounded, writeFifo } from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
 import { execOnTerminal, readExecExit } from "./conmon-exec.ts";
 import { hearHandshake, monitorOf, pidFile, withConmon } from "./conmon-launch.ts";
@@ -112,9 +112,10 @@ async function holdsFile(bundle: string, file: { readonly dev: bigint; readonly 
   return held.some((one) => one?.dev === file.dev && one.ino === file.ino);
 }
 
+/** conmon waits for every client to take its output, and the container with it: a stopped daemon must not be one. */
 async function attachTo(bundle: string, handlers: SeqpacketHandlers): Promise<SeqpacketSocket> {
   try {
-    return await connectSeqpacket(join(bundle, "attach"), handlers);
+    return await connectThroughRelay(join(bundle, "attach"), handlers);
   } catch (thrown) {
     throw new CriError(Code.FailedPrecondition, "the container's monitor is gone", { cause: thrown });
   }

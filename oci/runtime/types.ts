@@ -142,7 +142,10 @@ export interface Runtime {
   reopenLog(signal: AbortSignal, bundle: string, logPath: string): Promise<void>;
   /** Sets the size of a tty container's terminal. @throws {CriError} `FailedPrecondition` without a monitor. */
   resize(bundle: string, size: WindowSize): Promise<void>;
-  /** Packets from it are 2 (stdout) or 3 (stderr) and data; it must be drained, or it stops the container. */
+  /**
+   * Packets from it are 2 (stdout) or 3 (stderr) and data. Who takes them slowly slows the container; who takes none
+   * for a second while 4 MiB wait is dropped with ENOBUFS.
+   */
   attach(bundle: string, handlers: SeqpacketHandlers): Promise<SeqpacketSocket>;
   /** The exit that the monitor wrote down, if it has. */
   readExit(id: string): Promise<ContainerExit | undefined>;
