@@ -7,16 +7,19 @@ import { podInterface, usesHostNetwork } from "./network.ts";
 const firstPauseMs = 1_000;
 const longestPauseMs = 60_000;
 
-type Parts = Pick<Host, "network" | "sandboxes" | "log">;
+type Parts = Pick<Host, "network" | "sandboxes" | "log"> & {
+  readonly wait?: (ms: number, signal: AbortSignal) => Promise<unknown>;
+};
 
 /**
  * Tells the network, as soon as there is one, which attachments are still owed, so that it gives the others' addresses
  * back. Ends when that is done, when it fails in another way than that there is no network, or with the signal.
  */
 export async function collectNetworkGarbage(parts: Parts, signal: AbortSignal): Promise<void> {
+  const wait = parts.wait ?? ((ms) => waitUnlessAborted(sleep(ms, undefined, { ref: false }), signal));
   try {
     for (let pauseMs = firstPauseMs; !(await collect(parts, signal)); pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
-      await waitUnlessAborted(sleep(pauseMs, undefined, { ref: false }), signal);
+      await wait(pauseMs, signal);
     }
   } catch (thrown) {
     if (!signal.aborted) parts.log.warn({ err: toCriError(thrown).message }, "stale network attachments not cleared");

@@ -2,6 +2,7 @@ import { readdir } from "node:fs/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Code, loadJsonCodecs } from "../cri-api/index.ts";
 import { readMountTable } from "../native/index.ts";
+import type { CreateProcess } from "../oci/index.ts";
 import { removePodSandbox } from "./sandbox-remove.ts";
 import { runPodSandbox } from "./sandbox-run.ts";
 import { stopPodSandbox } from "./sandbox-stop.ts";
@@ -39,9 +40,10 @@ async function leftOver(): Promise<unknown[]> {
 
 /** The pause process of the fake runtime is none: `sleep` stands for it. */
 function letPauseRun(): void {
-  const { create } = host.runtime;
+  const { runtime } = host;
+  const create = runtime.create.bind(runtime);
   Object.assign(host.runtime, {
-    create: (signal: AbortSignal, process: Parameters<typeof create>[1]) => {
+    create: (signal: AbortSignal, process: CreateProcess) => {
       const spec = { ...process.spec, process: { ...process.spec.process, args: ["sleep", "1000"] } };
       return create(signal, { ...process, spec });
     },
