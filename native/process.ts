@@ -2,6 +2,7 @@ import { Socket } from "node:net";
 import type { Addon } from "./binding.ts";
 import { getMachine, type Machine, readable } from "./events.ts";
 import { checkValue, requireAbsolute, SyscallError } from "./syscall-error.ts";
+import { syscalls } from "./syscalls.ts";
 
 /**
  * What a descriptor of the child is. `"pipe-write"`: the child writes, we read. `"pipe-read"`: the child reads, we
@@ -17,10 +18,17 @@ export interface Command {
   readonly cwd?: string;
   /** Index = descriptor in the child; 3 at least, 32 at most. */
   readonly stdio: readonly StdioSpec[];
+  /** Whose the pipes are, who alone may open them anew (as `/dev/stdout`); else they are this process's user's. */
+  readonly pipeOwner?: PipeOwner;
   /** Give the child a process group of its own. */
   readonly processGroup?: boolean;
   /** Give the child a session of its own (and with it a process group). */
   readonly session?: boolean;
+}
+
+export interface PipeOwner {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 /** How a process ended. */
@@ -53,17 +61,23 @@ const streamType = 1;
 const groupFlag = 1;
 const sessionFlag = 2;
 
-function openDescriptor(addon: Addon, spec: StdioSpec): Descriptor {
+function openPipe(addon: Addon, owner: PipeOwner | undefined): readonly [number, number] {
+  const ends = checkValue("pipe2", addon.pipe());
+  if (owner) syscalls.fchownat(ends[0], "", owner);
+  return ends;
+}
+
+function openDescriptor(addon: Addon, spec: StdioSpec, owner: PipeOwner | undefined): Descriptor {
   if (typeof spec === "object") return { childFd: spec.fd, isOwned: false };
   switch (spec) {
     case "null":
       return { childFd: -1, isOwned: false };
     case "pipe-read": {
-      const [readEnd, writeEnd] = checkValue("pipe2", addon.pipe());
+      const [readEnd, writeEnd] = openPipe(addon, owner);
       return { childFd: readEnd, isOwned: true, parentFd: writeEnd, direction: "out" };
     }
     case "pipe-write": {
-      const [readEnd, writeEnd] = checkValue("pipe2", addon.pipe());
+      const [readEnd, writeEnd] = openPipe(addon, owner);
       return { childFd: writeEnd, isOwned: true, parentFd: readEnd, direction: "in" };
     }
     case "socket": {
@@ -141,7 +155,7 @@ export function spawn(command: Command): Child {
   const descriptors: Descriptor[] = [];
   let started: { pid: number; pidfd: number };
   try {
-    for (const spec of command.stdio) descriptors.push(openDescriptor(addon, spec));
+    for (const spec of command.stdio) descriptors.push(openDescriptor(addon, spec, command.pipeOwner));
     started = startChild(addon, command, descriptors);
   } catch (thrown) {
     closeAll(addon, descriptors, "parent");

@@ -18,7 +18,7 @@ import { requireReadySandbox } from "./sandbox-list.ts";
 import { isPrivilegedSandbox } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
 import { noteUndo, settleTogether, teardownDeadlineMs, undoneByUs } from "./undo.ts";
-import { letPodRootThrough, podRootOf } from "./user-namespace.ts";
+import { hostUserOf, letPodRootThrough, podRootOf } from "./user-namespace.ts";
 
 /**
  * Creates a container in a ready pod sandbox; its process waits to be started. The work outlives a caller that gives
@@ -115,7 +115,8 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   undo.defer(() => runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle));
   const { logPath } = container;
   const { tty, stdin, stdinOnce } = config;
-  const process = { id, bundle: paths.bundle, spec, logPath, tty, stdin, stdinOnce };
+  const hostUser = hostUserOf(creation.sandbox.config, user);
+  const process = { id, bundle: paths.bundle, spec, logPath, tty, stdin, stdinOnce, ...hostUser };
   const processes = await undoneByUs(runtime.create(call.signal, process));
 
   const supplementalGroups = user.additionalGids;

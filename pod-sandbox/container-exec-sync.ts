@@ -1,9 +1,8 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
-import { readSpec } from "./bundle.ts";
 import { requireRunning } from "./container-streams.ts";
+import { execCommandOf } from "./exec-command.ts";
 import type { Host } from "./host.ts";
-import { containerPathsOf } from "./layout.ts";
 import { runtimeOf } from "./runtimes.ts";
 
 /** Per stream; what comes after is read and thrown away (CVE-2022-1708). */
@@ -25,11 +24,9 @@ export async function execSync(
   const container = requireRunning(host, request.containerId);
   if (request.cmd.length === 0) throw new CriError(Code.InvalidArgument, "exec without a command");
   if (request.timeout < 0n) throw new CriError(Code.InvalidArgument, `negative exec timeout ${request.timeout}`);
-  const { bundle } = containerPathsOf(host.layout, container.id);
-  const spec = await readSpec(bundle);
-  return await runtimeOf(host, container.runtime).execSync(
-    call.signal,
-    { id: container.id, bundle, process: { ...spec.process, args: request.cmd, terminal: false } },
-    { timeoutMs: Math.min(Number(request.timeout) * 1000, longestTimerMs), maxOutputBytes },
-  );
+  const command = await execCommandOf(container, { args: request.cmd, terminal: false }, host);
+  return await runtimeOf(host, container.runtime).execSync(call.signal, command, {
+    timeoutMs: Math.min(Number(request.timeout) * 1000, longestTimerMs),
+    maxOutputBytes,
+  });
 }

@@ -5,9 +5,9 @@ import type { Call } from "../cri-api/index.ts";
 import { connectInNamespace } from "../native/index.ts";
 import type { SeqpacketSocket } from "../native/index.ts";
 import type { WindowSize } from "../oci/index.ts";
-import { readSpec } from "./bundle.ts";
 import { requireContainer } from "./container-status.ts";
 import type { ContainerIn } from "./container.ts";
+import { execCommandOf } from "./exec-command.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
 import { usesHostNetwork } from "./network.ts";
@@ -68,9 +68,7 @@ async function openExec(
   host: Host,
 ): Promise<OpenStreams> {
   const container = requireRunning(host, request.containerId);
-  const { bundle } = containerPathsOf(host.layout, container.id);
-  const { process } = await readSpec(bundle);
-  const command = { id: container.id, bundle, process: { ...process, args: request.cmd, terminal: request.tty } };
+  const command = await execCommandOf(container, { args: request.cmd, terminal: request.tty }, host);
   const streams = await runtimeOf(host, container.runtime).exec(call.signal, command);
   if (!request.stdin && !request.tty) streams.stdin.end();
   if (!request.stdout) streams.stdout.resume();

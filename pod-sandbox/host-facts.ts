@@ -24,6 +24,7 @@ export async function readHostFacts(apparmor: HostFacts["apparmor"]): Promise<Ho
     cgroupLayout: layout,
     swapAccounting: layout === "v2" || (await exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")),
     hugepageSizes: await readHugepageSizes(layout),
+    showsMessageQueues: await exists("/dev/mqueue"),
     selinuxEnabled: await exists("/sys/fs/selinux/enforce"),
     ...(apparmor ? { apparmor } : {}),
   };

@@ -23,6 +23,15 @@ export function podRootOf(config: cri.PodSandboxConfig): { readonly uid: number;
   return maps && { uid: maps.uids.hostId, gid: maps.gids.hostId };
 }
 
+/** Who a user of the pod is on the host; nothing where ids are the host's. */
+export function hostUserOf(
+  config: cri.PodSandboxConfig,
+  user: { readonly uid: number; readonly gid: number },
+): { readonly hostUser?: { readonly uid: number; readonly gid: number } } {
+  const root = podRootOf(config);
+  return root ? { hostUser: { uid: root.uid + user.uid, gid: root.gid + user.gid } } : {};
+}
+
 /** Makes files of ours those of the pod's root, who could not write them otherwise. */
 export async function giveToPodRoot(config: cri.PodSandboxConfig, paths: readonly string[]): Promise<void> {
   const root = podRootOf(config);

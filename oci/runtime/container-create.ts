@@ -1,4 +1,4 @@
-import { lstat, rm } from "node:fs/promises";
+import { chown, lstat, readlink, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
@@ -12,7 +12,7 @@ import { hiddenDirectories } from "./invocation.ts";
 import { assertId } from "./state.ts";
 import { withSwapLimitOfItsOwn } from "./swap-limit.ts";
 import type { OciResources, Spec } from "../spec/oci-types.ts";
-import type { CreatedProcess, CreateProcess } from "./types.ts";
+import type { CreatedProcess, CreateProcess, HostUser } from "./types.ts";
 import { writeVolatile } from "./volatile-file.ts";
 
 /** Longer than any create that gets anywhere; kubelet's own patience is 2 minutes. */
@@ -37,6 +37,7 @@ export async function createContainer(
   const { initPid, monitor } = await launch(host, signal, process);
   const init = await processIdentity(initPid);
   if (!init) throw new CriError(Code.Internal, `cannot create container "${id}": its init process ended at once`);
+  if (process.hostUser) await givePipes(init, process.hostUser);
   const cgroups = await readCgroupPaths(initPid, host.cgroupMounts);
   const opensGate = !("hooks" in spec);
   await host.states.save(id, { bundle, init, monitor, cgroups, opensGate });
@@ -75,6 +76,15 @@ async function launch(
 function withLimitsAsMeant(host: RuntimeHost, spec: Spec): Spec {
   const resources = withoutNoQuota(withSwapLimitOfItsOwn(host, spec.linux.resources));
   return { ...spec, linux: { ...spec.linux, resources } };
+}
+
+/**
+ * Runtimes give a container's pipes to its user, as he could not open them again else; but not from inside a user
+ * namespace, to which the host's root, whose they are, is nobody.
+ */
+async function givePipes({ pid }: ProcessIdentity, { uid, gid }: HostUser): Promise<void> {
+  for (const path of [0, 1, 2].map((fd) => `/proc/${pid}/fd/${fd}`))
+    if ((await readlink(path)).startsWith("pipe:")) await chown(path, uid, gid);
 }
 
 /** crun 1.8.1 writes "no quota" as a number out of range; it is what a new cgroup has anyway. */

@@ -60,6 +60,7 @@ export async function startExec(
       ],
       env: runtimeEnvironment,
       stdio,
+      ...(exec.hostUser ? { pipeOwner: exec.hostUser } : {}),
       processGroup: true,
     });
     let hasEnded = false;

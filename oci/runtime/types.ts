@@ -28,6 +28,12 @@ export interface RuntimeFeatures {
   readonly userNamespaces: boolean;
 }
 
+/** A user as the host numbers him. */
+export interface HostUser {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** A container to be made; its bundle directory exists, `config.json` in it is written by `create`. */
 export interface CreateProcess {
   readonly id: string;
@@ -39,6 +45,8 @@ export interface CreateProcess {
   readonly stdin: boolean;
   /** The first attached client that closes its input closes the container's. */
   readonly stdinOnce: boolean;
+  /** In a user namespace: who the process is outside of it. Its pipes become his, so that he can open `/dev/stdout`. */
+  readonly hostUser?: HostUser;
 }
 
 export interface CreatedProcess {
@@ -59,6 +67,8 @@ export interface ExecCommand {
   readonly id: string;
   readonly bundle: string;
   readonly process: Process;
+  /** As for the container's own process. */
+  readonly hostUser?: HostUser;
 }
 
 export interface ExecLimits {

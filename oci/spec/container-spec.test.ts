@@ -211,11 +211,10 @@ describe("a pod with a user namespace", () => {
   const namespaces = { user: "/ns/user", network: "/ns/net", ipc: "/ns/ipc", uts: "/ns/uts" };
   const input = specInput({ sandbox, namespaces: { ...namespaces, pid: { kind: "new" } }, devices: [fuse] });
 
-  test("gives its containers that namespace, its mappings, and the host's device nodes", () => {
+  test("gives its containers that namespace by its path alone, and the host's device nodes", () => {
     const { linux, mounts } = buildContainerSpec(input);
     expect(linux.namespaces).toContainEqual({ type: "user", path: "/ns/user" });
-    expect(linux.uidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 1000 }]);
-    expect(linux.gidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 1000 }]);
+    expect(linux).not.toHaveProperty("uidMappings"); // runc complains of both, in the container's own log
     expect(linux.devices).toEqual([]);
     expect(mounts.at(-1)).toMatchObject({ destination: "/dev/fuse", type: "bind", source: "/dev/fuse" });
   });
@@ -232,7 +231,6 @@ describe("a pod with a user namespace", () => {
     const pause = { id: "p1", rootfsPath: "/pause", args: ["/pause"], namespaces, host: ableHost };
     const { linux, process } = buildPauseSpec({ ...pause, sandbox, cgroup: { path: "/p", layout: "v1" } });
     expect(linux.namespaces).toContainEqual({ type: "user", path: "/ns/user" });
-    expect(linux.uidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 1000 }]);
     expect(process.user).toMatchObject({ uid: 999, gid: 999 });
   });
 });

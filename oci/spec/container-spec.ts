@@ -17,7 +17,7 @@ import type { SeccompArchitecture } from "./seccomp-default.ts";
 import { cleanAbsolutePath } from "./text.ts";
 import { toId } from "./user.ts";
 import { buildApparmorProfile, buildSelinuxLabels } from "./security-labels.ts";
-import { podIdMaps, requireMapped, toOciIdMappings } from "./user-namespace.ts";
+import { podIdMaps, requireMapped } from "./user-namespace.ts";
 import type { IdMaps } from "./user-namespace.ts";
 
 /** The oldest that has all we write; crun 1.8.1 refuses anything newer than 1.1.0. */
@@ -53,29 +53,22 @@ export function buildContainerSpec(input: ContainerSpecInput): Spec {
         hasReadonlyRootfs,
         recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts ?? false,
         idMappedMounts: input.host.idMappedMounts ?? false,
-        userNamespace: maps && userNamespaceFacts(maps, input.namespaces),
+        userNamespace: maps && userNamespaceFacts(maps, input),
       }),
       ...devices.mounts,
     ],
-    linux: { ...buildLinux(input, capabilities, devices), ...idMappingsOf(maps) },
+    linux: buildLinux(input, capabilities, devices),
   };
 }
 
-function userNamespaceFacts(
-  maps: IdMaps,
-  { network, ipc, pid }: ContainerSpecInput["namespaces"],
-): MountFacts["userNamespace"] {
+function userNamespaceFacts(maps: IdMaps, { namespaces, host }: ContainerSpecInput): MountFacts["userNamespace"] {
   return {
     maps,
-    isHostNetwork: network === undefined,
-    isHostIpc: ipc === undefined,
-    isHostPid: pid.kind === "host",
+    isHostNetwork: namespaces.network === undefined,
+    isHostIpc: namespaces.ipc === undefined,
+    showsHostQueues: host.showsMessageQueues ?? false,
+    isHostPid: namespaces.pid.kind === "host",
   };
-}
-
-/** The runtime wants the numbers also of a namespace that it only joins. */
-function idMappingsOf(maps: IdMaps | undefined): Pick<LinuxSection, "uidMappings" | "gidMappings"> {
-  return maps ? { uidMappings: toOciIdMappings(maps.uids), gidMappings: toOciIdMappings(maps.gids) } : {};
 }
 
 function buildProcess(input: ContainerSpecInput, capabilities: CapabilitySets): Process {
@@ -180,7 +173,6 @@ export function buildPauseSpec(input: PauseSpecInput): Spec {
       devices: [],
       ...buildProtectedPaths(null),
       ...seccomp,
-      ...idMappingsOf(maps),
     },
   };
 }

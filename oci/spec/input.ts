@@ -62,6 +62,8 @@ export interface HostFacts {
   readonly selinuxEnabled?: boolean;
   /** Present where the kernel has AppArmor; `defaultProfile` is the loaded one that RuntimeDefault means. */
   readonly apparmor?: { readonly defaultProfile?: string };
+  /** Whether the host's message queues are shown on /dev/mqueue; absent is no. */
+  readonly showsMessageQueues?: boolean;
   /** Absent is the architecture this process runs on. */
   readonly architecture?: SeccompArchitecture;
 }

@@ -151,6 +151,7 @@ describe("in a user namespace", () => {
     maps: { uids: range, gids: range },
     isHostNetwork: false,
     isHostIpc: false,
+    showsHostQueues: true,
     isHostPid: false,
   };
   const build = (overrides: Partial<typeof userNamespace> = {}, isPrivileged = false) =>
@@ -164,6 +165,7 @@ describe("in a user namespace", () => {
   test("the host's own file systems are shown where their namespace is the host's", () => {
     expect(types({ isHostPid: true })).toEqual(["bind", "mqueue", "sysfs"]);
     expect(types({ isHostIpc: true })).toEqual(["proc", "bind", "sysfs"]);
+    expect(types({ isHostIpc: true, showsHostQueues: false })).toEqual(["proc", undefined, "sysfs"]);
     expect(types({ isHostNetwork: true })).toEqual(["proc", "mqueue", "bind"]);
   });
   test("the host's /sys is read-only but for a privileged container", () => {

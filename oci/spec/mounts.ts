@@ -22,6 +22,7 @@ export interface UserNamespaceFacts {
   readonly maps: IdMaps;
   readonly isHostNetwork: boolean;
   readonly isHostIpc: boolean;
+  readonly showsHostQueues: boolean;
   readonly isHostPid: boolean;
 }
 
@@ -167,9 +168,7 @@ function systemMounts(isPrivileged: boolean, userns?: UserNamespaceFacts): reado
         ...(hasTerminalGroup ? [`gid=${terminalGroup}`] : []),
       ],
     },
-    userns?.isHostIpc
-      ? hostMount("/dev/mqueue", "rw")
-      : { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
+    ...queueMounts(userns),
     userns?.isHostNetwork
       ? hostMount("/sys", access)
       : { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", access] },
@@ -180,6 +179,11 @@ function systemMounts(isPrivileged: boolean, userns?: UserNamespaceFacts): reado
       options: ["nosuid", "noexec", "nodev", "relatime", access],
     },
   ];
+}
+
+function queueMounts(userns?: UserNamespaceFacts): readonly OciMount[] {
+  if (userns?.isHostIpc) return userns.showsHostQueues ? [hostMount("/dev/mqueue", "rw")] : [];
+  return [{ destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] }];
 }
 
 function hostMount(path: string, access: string): OciMount {

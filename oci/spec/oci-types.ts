@@ -52,8 +52,6 @@ export interface OciIdMapping {
 
 export interface LinuxSection {
   readonly namespaces: readonly OciNamespace[];
-  readonly uidMappings?: readonly OciIdMapping[];
-  readonly gidMappings?: readonly OciIdMapping[];
   readonly cgroupsPath: string;
   readonly resources: OciResources;
   readonly devices: readonly OciDevice[];

@@ -1,6 +1,5 @@
 import type { cri } from "../../cri-api/index.ts";
 import { invalid } from "./invalid.ts";
-import type { OciIdMapping } from "./oci-types.ts";
 import type { ResolvedUser } from "./user.ts";
 
 /** Ids from 0 to `length - 1` inside are those from `hostId` on outside. */
@@ -65,11 +64,6 @@ export function requireMapped(
   if (user.uid >= maps.uids.length) throw invalid(`user ${user.uid} is not mapped in the pod's user namespace`);
   const group = [user.gid, ...user.additionalGids].find((gid) => gid >= maps.gids.length);
   if (group !== undefined) throw invalid(`group ${group} is not mapped in the pod's user namespace`);
-}
-
-/** A range as the runtime spec writes it. */
-export function toOciIdMappings({ hostId, length }: IdRange): readonly OciIdMapping[] {
-  return [{ containerID: 0, hostID: hostId, size: length }];
 }
 
 /** Whether two user namespaces have the same ids. */

@@ -1,0 +1,23 @@
+import type { ExecCommand } from "../oci/index.ts";
+import { readSpec } from "./bundle.ts";
+import type { ContainerIn } from "./container.ts";
+import type { Host } from "./host.ts";
+import { containerPathsOf } from "./layout.ts";
+import { hostUserOf } from "./user-namespace.ts";
+
+/** A command to be run as a running container's own process is. */
+export async function execCommandOf(
+  container: ContainerIn<"running">,
+  command: { readonly args: readonly string[]; readonly terminal: boolean },
+  host: Host,
+): Promise<ExecCommand> {
+  const { bundle } = containerPathsOf(host.layout, container.id);
+  const { process } = await readSpec(bundle);
+  const sandbox = host.sandboxes.get(container.sandboxId);
+  return {
+    id: container.id,
+    bundle,
+    process: { ...process, ...command },
+    ...(sandbox ? hostUserOf(sandbox.config, process.user) : {}),
+  };
+}
