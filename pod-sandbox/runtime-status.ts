@@ -33,7 +33,10 @@ export async function status(_call: Call, request: cri.StatusRequest, host: Host
       name,
       features: chooseRuntime(host, name).features,
     })),
-    features: { supplementalGroupsPolicy: true },
+    features: {
+      supplementalGroupsPolicy: true,
+      userNamespacesHostNetwork: [...host.runtimes.values()].some(({ features }) => features.userNamespaces),
+    },
     info: request.verbose ? verboseInfo(host) : {},
   };
 }

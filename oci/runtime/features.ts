@@ -1,7 +1,7 @@
 import { release } from "node:os";
 import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
-import { run } from "../../native/index.ts";
+import { readFileBounded, run } from "../../native/index.ts";
 import { runtimeEnvironment } from "./invocation.ts";
 import { parseJson } from "./state.ts";
 import type { RuntimeFeatures } from "./types.ts";
@@ -12,14 +12,32 @@ export interface RuntimeFacts {
   readonly features: RuntimeFeatures;
 }
 
+/** What decides about a runtime's abilities beside itself. */
+export interface KernelFacts {
+  /** As uname tells it. */
+  readonly release: string;
+  /** False where the administrator allows none. */
+  readonly allowsUserNamespaces: boolean;
+}
+
 const probeDeadlineMs = 10_000;
+const maxSysctlBytes = 64;
 
 /** Asks a runtime once, at start, what it is and what it can. @throws {CriError} `Internal` when it does not run. */
 export async function probeRuntime(path: string): Promise<RuntimeFacts> {
-  const [versionText, featuresText] = await Promise.all([probe(path, "--version"), probe(path, "features")]);
+  const [versionText, featuresText, kernel] = await Promise.all([
+    probe(path, "--version"),
+    probe(path, "features"),
+    readKernelFacts(),
+  ]);
   if (versionText === undefined) throw new CriError(Code.Internal, `runtime "${path}" does not tell its version`);
   const { name, version } = parseVersion(versionText);
-  return { name, version, features: decideFeatures(name, version, featuresText, release()) };
+  return { name, version, features: decideFeatures(name, version, featuresText, kernel) };
+}
+
+async function readKernelFacts(): Promise<KernelFacts> {
+  const limit = await readFileBounded("/proc/sys/user/max_user_namespaces", maxSysctlBytes);
+  return { release: release(), allowsUserNamespaces: Number(limit?.toString() ?? 0) > 0 };
 }
 
 /** Undefined when it fails: crun has `features` only from 1.8.6. */
@@ -44,19 +62,23 @@ const featuresSchema = v.object({
   ),
 });
 
-/** The kernel has recursive read-only since 5.12 (mount_setattr); crun since 1.4, long before it could tell. */
+/**
+ * The kernel has recursive read-only since 5.12 (mount_setattr); crun since 1.4, long before it could tell. A root
+ * filesystem with mapped owners takes idmapped layers below an overlay, which are from 5.19.
+ */
 export function decideFeatures(
   name: string,
   version: string,
   featuresText: string | undefined,
-  kernelRelease: string,
+  kernel: KernelFacts,
 ): RuntimeFeatures {
   const parsed = v.safeParse(featuresSchema, parseJson(featuresText ?? ""));
   const told = parsed.success ? parsed.output : {};
   const saysRro = told.mountOptions?.includes("rro") ?? (name === "crun" && isAtLeast(version, [1, 4]));
+  const canMap = told.linux?.mountExtensions?.idmap?.enabled ?? false;
   return {
-    recursiveReadOnlyMounts: saysRro && isAtLeast(kernelRelease, [5, 12]),
-    userNamespaces: told.linux?.mountExtensions?.idmap?.enabled ?? false,
+    recursiveReadOnlyMounts: saysRro && isAtLeast(kernel.release, [5, 12]),
+    userNamespaces: canMap && kernel.allowsUserNamespaces && isAtLeast(kernel.release, [5, 19]),
   };
 }
 
