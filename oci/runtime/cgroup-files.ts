@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { readFilesBounded } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 
@@ -50,7 +49,7 @@ function placesOf(
   const own = group.controllers[controller];
   const directory = own ?? group.unified;
   if (directory === undefined) return [];
-  return (own === undefined ? unified : legacy).map((file) => ({ file, path: join(directory, file) }));
+  return (own === undefined ? unified : legacy).map((file) => ({ file, path: `${directory}/${file}` }));
 }
 
 /** A file that is one number. */
