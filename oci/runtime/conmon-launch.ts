@@ -15,16 +15,12 @@ export interface ConmonPipes {
   said(): string;
   readonly sync: Socket;
   readonly start: Socket;
-  /** Where the command has `tellsReady`. */
-  readonly ready: Socket | undefined;
 }
 
 interface ConmonCommand {
   readonly argv: readonly [string, ...string[]];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
-  /** For `--exec-attach`: it says when its socket is there. */
-  readonly tellsReady: boolean;
 }
 
 export interface ConmonConfig {
@@ -49,20 +45,19 @@ export async function withConmon<T>(
   talk: (pipes: ConmonPipes) => Promise<T>,
 ): Promise<T> {
   signal.throwIfAborted();
-  const { argv, env, cwd, tellsReady } = command;
-  const numbers = { _OCI_SYNCPIPE: "3", _OCI_STARTPIPE: "4", ...(tellsReady ? { _OCI_ATTACHPIPE: "5" } : {}) };
+  const { argv, env, cwd } = command;
   const child = spawn({
     argv,
     cwd,
-    env: { ...env, ...numbers },
-    stdio: ["null", "null", "pipe-write", "socket", "socket", ...(tellsReady ? (["socket"] as const) : [])],
+    env: { ...env, _OCI_SYNCPIPE: "3", _OCI_STARTPIPE: "4" },
+    stdio: ["null", "null", "pipe-write", "socket", "socket"],
     session: true,
   });
-  const [, , complaints, sync, start, ready] = child.stdio;
+  const [, , complaints, sync, start] = child.stdio;
   try {
     if (!complaints || !sync || !start) throw new CriError(Code.Internal, "the monitor's pipes are missing");
     start.on("error", () => undefined); // EPIPE if it failed at once: the silence on `sync` tells
-    return await talk({ child, said: collectComplaints(complaints), sync, start, ready });
+    return await talk({ child, said: collectComplaints(complaints), sync, start });
   } catch (thrown) {
     await killBeforeFork(child);
     signal.throwIfAborted();
@@ -97,19 +92,18 @@ export interface Handshake {
 
 const handshakeSchema = v.object({
   pid: v.optional(v.pipe(v.number(), v.integer())),
-  data: v.optional(v.pipe(v.number(), v.integer())),
   message: v.optional(v.string()),
 });
 
-/** conmon's one line: `{"pid": 42}`, `{"pid": -1, "message": "…"}`; `data` for `pid` with `--api-version`. */
+/** conmon's one line: `{"pid": 42}`, `{"pid": -1, "message": "…"}`. */
 export function parseHandshake(line: string): Handshake {
   const parsed = v.safeParse(handshakeSchema, parseJson(line));
   if (!parsed.success) return { pid: -1, message: "the monitor's answer cannot be read" };
-  return { pid: parsed.output.pid ?? parsed.output.data ?? -1, message: parsed.output.message ?? "" };
+  return { pid: parsed.output.pid ?? -1, message: parsed.output.message ?? "" };
 }
 
 /** Undefined when the other side closes without one, or with one that is too long. */
-export async function readFirstLine(socket: Socket, signal: AbortSignal): Promise<string | undefined> {
+async function readFirstLine(socket: Socket, signal: AbortSignal): Promise<string | undefined> {
   addAbortSignal(signal, socket);
   let text = "";
   for await (const chunk of socket) {

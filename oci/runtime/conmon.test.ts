@@ -57,7 +57,6 @@ test("systemd cgroups, terminal and input are asked for only where wanted", () =
 
 test("the handshake is read in both of its spellings", () => {
   expect(parseHandshake('{"pid": 4711}')).toEqual({ pid: 4711, message: "" });
-  expect(parseHandshake('{"data": 4711}')).toEqual({ pid: 4711, message: "" });
   expect(parseHandshake('{"pid": -1, "message": "a \\u0027reason\\u0027\\n"}')).toEqual({
     pid: -1,
     message: "a 'reason'\n",

@@ -5,7 +5,6 @@ import { Code, CriError } from "../../cri-api/index.ts";
 import type { SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
 import { connectThroughRelay, openProcess, readFileBounded, writeFifo } from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
-import { execOnTerminal, readExecExit } from "./conmon-exec.ts";
 import { hearHandshake, monitorOf, pidFile, withConmon } from "./conmon-launch.ts";
 import type { ConmonConfig } from "./conmon-launch.ts";
 import type { Monitor, MonitorLaunch, MonitorOutcome } from "./monitor.ts";
@@ -24,8 +23,6 @@ export function createConmon(config: ConmonConfig): Monitor {
     reopenLog: (bundle) => control(bundle, "2 0 0\n"),
     holdsFile,
     resize: (bundle, { height, width }) => control(bundle, `1 ${cells(height)} ${cells(width)}\n`),
-    execOnTerminal: (signal, exec) => execOnTerminal(config, signal, exec),
-    readExecExit: ({ directory, id }) => readExecExit(directory, id),
     attach: attachTo,
   };
 }
@@ -57,7 +54,7 @@ async function launchConmon(config: ConmonConfig, signal: AbortSignal, launch: M
   const { bundle } = launch;
   const argv = conmonArguments(config, launch);
   // the working directory is where conmon puts its `oom` file
-  return await withConmon({ argv, env: config.env, cwd: bundle, tellsReady: false }, signal, async (pipes) => {
+  return await withConmon({ argv, env: config.env, cwd: bundle }, signal, async (pipes) => {
     await launch.prepare();
     pipes.start.end("\0");
     const told = await hearHandshake(pipes, signal);

@@ -12,28 +12,21 @@ const sigcont = 18;
 const reapMs = 1_000;
 const killDeadlineMs = 5_000;
 
-/** A process outside the container below which a command runs in it: the runtime, or a monitor. */
-interface Root {
-  readonly pid: number;
-  /** From then on its number may be somebody else's. */
-  hasEnded(): boolean;
-}
-
 /**
- * Ends an exec with everything it started: the tree below the runtime, and who left the tree but stayed in its process
- * groups or sessions (a child whose parent has ended is init's child). A process that made a session of its own and then
- * lost its parent before now cannot be told from the container's own; it stays, as under every other runtime. An exec
- * that has ended is left alone.
+ * Ends an exec with everything it started: the tree below the helper, which orphans stay in as long as the container has
+ * the host's PID namespace; and where its own init takes them, who stayed in the tree's process groups or sessions. A
+ * process that made a session of its own in there and then lost its parent before now cannot be told from the
+ * container's own; it stays, as under every other runtime. An exec that has ended is left alone.
  */
 export async function killExec(exec: RunningExec): Promise<void> {
   const { child, container } = exec;
   if (exec.hasEnded()) return;
-  child.kill(sigstop); // it may be about to fork the command
-  const killAll = hunt({ pid: child.pid, hasEnded: () => exec.hasEnded() }, container);
+  child.killGroup(sigstop); // the helper or the runtime may be about to fork
+  const killAll = hunt(exec, container);
   await killAll();
   if (await exec.wasStarted()) {
-    // It reaps the command and follows it. Killed now, it would leave a zombie in the container, which could not end
-    // before somebody else has reaped that.
+    // The helper follows the command and reaps it. Killed now, it would leave a zombie in the container, which could not
+    // end before somebody else has reaped that.
     child.kill(sigcont);
     await Promise.race([child.exited, sleep(reapMs)]);
   }
@@ -43,13 +36,14 @@ export async function killExec(exec: RunningExec): Promise<void> {
   await killAll();
 }
 
-/** Kills what is below the root and what strayed from there; each call goes on with what the ones before have learnt. */
-export function hunt(root: Root, container: ContainerState): () => Promise<void> {
-  const families = new Set<number>([root.pid]);
+/** Kills what is below the helper and what strayed from there; each call goes on with what the ones before have learnt. */
+function hunt(exec: RunningExec, container: ContainerState): () => Promise<void> {
+  const { pid } = exec.child;
+  const families = new Set<number>([pid]);
   return async () => {
     const others = new Set((await Promise.all([process.pid, container.init.pid].map(readStat))).flatMap(familiesOf));
     await killUntilGone(async () => {
-      const tree = root.hasEnded() ? [] : await descendantsOf(root.pid);
+      const tree = exec.hasEnded() ? [] : await descendantsOf(pid);
       for (const family of tree.flatMap(familiesOf)) if (!others.has(family)) families.add(family);
       return [...tree, ...(await strayed(container.cgroups, families, tree))];
     }, killDeadlineMs);

@@ -9,7 +9,6 @@ import { openConsoleSocket, setWindowSize } from "../../native/index.ts";
 import { exitCodeOf, notStarted, startExec } from "./exec.ts";
 import type { RunningExec } from "./exec.ts";
 import { killExec } from "./exec-processes.ts";
-import { execBelowMonitor } from "./exec-below-monitor.ts";
 import type { RuntimeHost } from "./host.ts";
 import { execDirectory } from "./state.ts";
 import type { ExecCommand, ExecStreams } from "./types.ts";
@@ -19,9 +18,7 @@ const maxReasonBytes = 64 * 1024;
 export async function exec(host: RuntimeHost, signal: AbortSignal, command: ExecCommand): Promise<ExecStreams> {
   signal.throwIfAborted();
   if (!command.process.terminal) return await execOnPipes(host, signal, command);
-  // runc hands over a terminal only to who does without the exit code
-  const open = host.program === "crun" ? execOnTerminal : execBelowMonitor;
-  return await open(host, signal, command);
+  return await execOnTerminal(host, signal, command);
 }
 
 async function execOnPipes(host: RuntimeHost, signal: AbortSignal, command: ExecCommand): Promise<ExecStreams> {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ExitStatus, StdioSpec } from "../../native/index.ts";
-import { isAlive, readFileBounded, spawn } from "../../native/index.ts";
+import { helperPath, isAlive, readFileBounded, spawn } from "../../native/index.ts";
 import { isStarted } from "./container-start.ts";
 import { killExec } from "./exec-processes.ts";
 import { runtimeFailure } from "./failure.ts";
@@ -19,8 +19,9 @@ import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
 const drainMs = 250;
 const maxLogBytes = 1024 * 1024;
 
-/** One `runtime exec`, and the private files that go with it. */
+/** One command below the helper that follows it, and the private files that go with it. */
 export interface RunningExec {
+  /** The helper: the runtime is its child, and the command too as soon as the runtime is done. */
   readonly child: Child;
   readonly container: ContainerState;
   hasEnded(): boolean;
@@ -48,11 +49,17 @@ export async function startExec(
   try {
     await writeFile(files.spec, JSON.stringify(exec.process), { mode: 0o600 });
     const child = spawn({
+      // Detached, the runtime does not wait for pipes that a process in the background keeps, runc hands a terminal over,
+      // and neither stays beside the command; the helper gets the command from it and ends with its exit code.
       argv: [
+        helperPath,
+        "follow",
+        files.pid,
         host.config.path,
         ...globalArguments(host.config),
         ...(consoleSocket === undefined ? [] : [`--log=${files.log}`]),
         "exec",
+        "--detach",
         `--process=${files.spec}`,
         `--pid-file=${files.pid}`,
         ...(consoleSocket === undefined ? [] : [`--console-socket=${consoleSocket}`]),

@@ -13,20 +13,6 @@ export interface MonitorLaunch {
   prepare(): Promise<void>;
 }
 
-/** A command to be run on a terminal of its own in a running container. */
-export interface MonitorExec {
-  readonly id: string;
-  /** An empty directory for this exec alone, whoever makes it removes it. */
-  readonly directory: string;
-  readonly processFile: string;
-  /** Hears the terminal's output as packets of 2 and data. */
-  readonly handlers: SeqpacketHandlers;
-}
-
-export type MonitorExecOutcome =
-  | { readonly kind: "started"; readonly monitor: ProcessIdentity; readonly socket: SeqpacketSocket }
-  | { readonly kind: "failed"; readonly output: string };
-
 export type MonitorOutcome =
   | { readonly kind: "created"; readonly initPid: number; readonly monitor: ProcessIdentity | undefined }
   | { readonly kind: "failed"; readonly output: string };
@@ -47,9 +33,5 @@ export interface Monitor {
   /** Whether the monitor writes to exactly this file already. */
   holdsFile(bundle: string, file: { readonly dev: bigint; readonly ino: bigint }): Promise<boolean>;
   resize(bundle: string, size: WindowSize): Promise<void>;
-  /** For runtimes that cannot be asked for a terminal and an exit code at once. Nothing of the output is missed. */
-  execOnTerminal(signal: AbortSignal, exec: MonitorExec): Promise<MonitorExecOutcome>;
-  /** The exit code of such a command, once its monitor has ended. */
-  readExecExit(exec: Pick<MonitorExec, "id" | "directory">): Promise<number>;
   attach(bundle: string, handlers: SeqpacketHandlers): Promise<SeqpacketSocket>;
 }

@@ -179,10 +179,22 @@ for (const program of ["crun", "runc"] as const) {
 
     test("a process that keeps the output open does not keep the caller", async () => {
       const { exec } = await start(["sleep", "1000"]);
-      const waiting = exec(["sh", "-c", "sleep 600 & echo done"], { timeoutMs: 2_000 });
-      // runc itself waits for its pipes to close, and only it knows the exit code: there the timeout ends it
-      if (program === "runc") return await expect(waiting).rejects.toMatchObject({ code: Code.DeadlineExceeded });
-      expect((await waiting).stdout.toString()).toBe("done\n");
+      const { stdout, exitCode } = await exec(["sh", "-c", "sleep 600 & echo done; exit 4"], { timeoutMs: 5_000 });
+      expect([stdout.toString(), exitCode]).toEqual(["done\n", 4]);
+    });
+
+    test("a command ended by a signal reads as 128 and its number", async () => {
+      const { exec } = await start(["sleep", "1000"]);
+      expect((await exec(["sh", "-c", "kill -15 $$"])).exitCode).toBe(143);
+    });
+
+    test("a timeout finds who left the command's session and lost its parent, in the host's PID namespace", async () => {
+      const mark = `${60_000_000 + process.pid}`;
+      const { exec, init } = await start(["sleep", "1000"], { sharesHostPids: true });
+      const waiting = exec(["sh", "-c", `(setsid sleep ${mark} &); sleep ${mark}`], { timeoutMs: 1_000 });
+      await expect(waiting).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+      expect(await processesWith(`sleep ${mark}`)).toEqual([]);
+      expect(isAlive(init)).toBe(true);
     });
 
     test("a timeout leaves no process of the command, wherever it went", async () => {
