@@ -13,6 +13,7 @@ import type { Creation } from "./container-spec.ts";
 import { advanceContainer, containerName } from "./container.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
+import { openPidNamespace } from "./pid-namespace.ts";
 import { runtimeOf } from "./runtimes.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
 import { isPrivilegedSandbox } from "./sandbox.ts";
@@ -94,6 +95,7 @@ async function create(call: Call, creation: Creation, host: Host): Promise<void>
 async function bringUp(call: Call, creation: Creation, host: Host): Promise<void> {
   const { container, paths, image, runtime } = creation;
   const { id, config } = container;
+  await using pidNamespace = await openPidNamespace(config, creation.sandbox, host);
   await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
 
   undo.defer(() => removeTree(paths.bundle));
@@ -109,7 +111,8 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   ]);
 
   const { user, accounts } = await lookUpUser(creation);
-  const spec = await buildSpec(creation, { mounts, devices, user, accounts }, host);
+  const { pid } = pidNamespace;
+  const spec = await buildSpec(creation, { mounts, devices, user, accounts, pid }, host);
   await makeWorkingDirectory(creation, spec.process.cwd);
 
   undo.defer(() => runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle));

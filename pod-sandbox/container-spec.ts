@@ -14,6 +14,7 @@ import {
 } from "../oci/index.ts";
 import type {
   ContainerSpecInput,
+  PidNamespace,
   PodFiles,
   ResolvedDevice,
   ResolvedMount,
@@ -52,6 +53,7 @@ export interface Sources {
   readonly user: ResolvedUser;
   /** Password files with the user added, where the image's lack it. */
   readonly accounts: Pick<PodFiles, "passwd" | "group">;
+  readonly pid: PidNamespace;
 }
 
 /** Who the process runs as, and password files that know of him where the image's do not. */
@@ -89,7 +91,7 @@ async function writeAccounts(
 }
 
 /** The config.json of a container. @throws {CriError} `InvalidArgument`, `FailedPrecondition`. */
-export async function buildSpec(creation: Creation, { accounts, ...sources }: Sources, host: Host): Promise<Spec> {
+export async function buildSpec(creation: Creation, { accounts, pid, ...sources }: Sources, host: Host): Promise<Spec> {
   const { container, sandbox, image, paths } = creation;
   const pod = sandboxPathsOf(host.layout, sandbox.id);
   const sharesHostIpc = namespaceOptionsOf(sandbox.config).ipc === "NODE";
@@ -115,7 +117,7 @@ export async function buildSpec(creation: Creation, { accounts, ...sources }: So
       ...(podIdMaps(sandbox.config) ? { user: pod.userns } : {}),
       ...(isHostNetwork ? {} : { network: pod.netns, uts: pod.utsns }),
       ...(sharesHostIpc ? {} : { ipc: pod.ipcns }),
-      pid: pidNamespaceOf(container.config, sandbox, host),
+      pid,
     },
     cgroup: {
       path: cgroupsPathOf(host, sandbox.config.linux?.cgroupParent ?? "", container.id),
@@ -144,33 +146,4 @@ async function localhostSeccompFor(config: cri.ContainerConfig): Promise<Pick<Co
   const text = await readFileBounded(path, maxProfileBytes).catch(() => undefined);
   if (!text) throw new CriError(Code.InvalidArgument, `localhost seccomp profile "${path}" cannot be read`);
   return { localhostSeccomp: parseSeccompProfile(text) };
-}
-
-function pidNamespaceOf(
-  config: cri.ContainerConfig,
-  sandbox: SandboxIn<"ready">,
-  host: Host,
-): { kind: "new" } | { kind: "host" } | { kind: "path"; path: string } {
-  const options = config.linux?.securityContext?.namespaceOptions;
-  const mode = options?.pid ?? "POD";
-  switch (mode) {
-    case "CONTAINER":
-      return { kind: "new" };
-    case "NODE":
-      return { kind: "host" };
-    case "TARGET":
-      return { kind: "path", path: `/proc/${targetPid(options?.targetId ?? "", sandbox, host)}/ns/pid` };
-    case "POD":
-      if (sandbox.pause) return { kind: "path", path: `/proc/${sandbox.pause.pid}/ns/pid` };
-      throw new CriError(Code.InvalidArgument, `pod sandbox "${sandbox.id}" has no pod-wide PID namespace to share`);
-  }
-}
-
-function targetPid(targetId: string, sandbox: SandboxIn<"ready">, host: Host): number {
-  const target = host.containers.require(targetId);
-  if (target.sandboxId !== sandbox.id) {
-    throw new CriError(Code.InvalidArgument, `target container "${targetId}" is not in pod sandbox "${sandbox.id}"`);
-  }
-  if (target.state === "running") return target.init.pid;
-  throw new CriError(Code.FailedPrecondition, `target container "${targetId}" is not running`);
 }
