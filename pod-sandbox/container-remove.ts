@@ -1,6 +1,7 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { removeTree } from "../native/index.ts";
 import type { Runtime } from "../oci/index.ts";
+import { killContainer } from "./container-stop.ts";
 import { isLive } from "./container.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
@@ -25,7 +26,7 @@ export async function removeContainerRecord(id: string, host: Host, signal?: Abo
   await host.operations.run(id, signal, async () => {
     const container = host.containers.get(id);
     if (!container) return;
-    if (isLive(container)) await host.stops.stop(id, 0, AbortSignal.timeout(teardownDeadlineMs));
+    if (isLive(container)) await killContainer(id, host);
     await releaseContainer(id, [runtimeOf(host, container.runtime)], host);
     await host.containers.remove(id);
   });

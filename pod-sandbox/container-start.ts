@@ -55,6 +55,7 @@ function toRunning(current: Container, startedAtNs: bigint): Container {
   return advanceContainer(current, { ...current, startedAtNs, state: "running" });
 }
 
+/** Must not hide why the start failed: what it cannot do is left to StopContainer. */
 async function failStart(container: ContainerIn<"created">, message: string, host: Host): Promise<void> {
   const ending = {
     startedAtNs: 0n,
@@ -63,6 +64,17 @@ async function failStart(container: ContainerIn<"created">, message: string, hos
     reason: "StartError",
     message,
   };
-  await host.containers.update(container.id, (current) => (isLive(current) ? endContainer(current, ending) : current));
-  await runtimeOf(host, container.runtime).kill(container.id, container.init, sigkill, { all: true });
+  const steps = [
+    () =>
+      host.containers.update(container.id, (current) => (isLive(current) ? endContainer(current, ending) : current)),
+    () => runtimeOf(host, container.runtime).kill(container.id, container.init, sigkill, { all: true }),
+  ];
+  for (const step of steps) {
+    await step().catch((thrown: unknown) => {
+      host.log.warn(
+        { containerId: container.id, err: String(thrown) },
+        "a container that did not start is not yet gone",
+      );
+    });
+  }
 }

@@ -1,5 +1,6 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { unmount } from "../native/index.ts";
+import { killContainer } from "./container-stop.ts";
 import { isLive } from "./container.ts";
 import type { Host } from "./host.ts";
 import { exists } from "./layout.ts";
@@ -32,9 +33,7 @@ export async function takeDown(id: string, host: Host): Promise<void> {
   await host.creations.abandon(id, `pod sandbox "${id}" is being stopped`);
 
   const live = host.containers.all().filter((container) => container.sandboxId === id && isLive(container));
-  await settleTogether(
-    live.map((container) => host.stops.stop(container.id, 0, AbortSignal.timeout(teardownDeadlineMs))),
-  );
+  await settleTogether(live.map((container) => killContainer(container.id, host)));
   await releaseSandbox(sandbox, host);
   await host.sandboxes.update(id, (current) =>
     current.state === "not-ready" ? advanceSandbox(current, { ...current, state: "stopped" }) : current,
