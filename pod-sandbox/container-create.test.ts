@@ -63,6 +63,13 @@ describe("createContainer", () => {
     expect(host.containers.all()).toHaveLength(1);
   });
 
+  it("gives a retry the container whose image has lost its name since", async () => {
+    const one = await create();
+    Object.assign(host.images, { resolveImage: () => undefined });
+    expect(await create()).toEqual(one);
+    await expect(create({ metadata: { name: "other" } })).rejects.toMatchObject({ code: Code.NotFound });
+  });
+
   it("hears the runtime's words and leaves nothing behind", async () => {
     host.runtime.failNext("create", new Error("no such cgroup"));
     await expect(create()).rejects.toThrow("no such cgroup");

@@ -35,13 +35,13 @@ export async function createContainer(
 ): Promise<Init<cri.CreateContainerResponse>> {
   const sandbox = requireReadySandbox(host, request.podSandboxId);
   const { config, metadata, imageName } = validate(request.config, sandbox);
-  const image = host.images.resolveImage(imageName);
-  if (!image) throw new CriError(Code.NotFound, `image "${imageName}" not found`);
   const name = containerName(metadata, sandbox.id);
   const existing = host.containers.byName(name);
   if (existing && existing.state !== "creating") return { containerId: existing.id };
 
   const containerId = await host.creations.join(call, { name, group: sandbox.id }, async (signal) => {
+    const image = host.images.resolveImage(imageName);
+    if (!image) throw new CriError(Code.NotFound, `image "${imageName}" not found`);
     const id = randomBytes(32).toString("hex");
     const container = {
       state: "creating",

@@ -118,6 +118,14 @@ describe("runPodSandbox", () => {
     expect(host.sandboxes.all().map((sandbox) => sandbox.id)).toEqual([id]);
   });
 
+  it("lets a retry join the work that began while there was a network", async () => {
+    const first = run();
+    Object.assign(host.network, { status: () => ({ ready: false, message: "no network", skipped: [] }) });
+    expect(await run()).toBe(await first);
+    const metadata = { name: "other", namespace: "default", uid: "u2" };
+    await expect(run(testCall(), { metadata })).rejects.toMatchObject({ code: Code.FailedPrecondition });
+  });
+
   it("is undone by a shutdown that finds it waiting for a plugin", async () => {
     host.network.hangs = true;
     const running = run();

@@ -39,8 +39,8 @@ export async function runPodSandbox(
   if (existing && existing.state !== "creating") {
     throw new CriError(Code.AlreadyExists, `pod sandbox "${existing.id}" of that name exists and is not ready`);
   }
-  requireNetwork(host, config);
   const podSandboxId = await host.creations.join(call, { name, group: "pod sandboxes" }, async (signal) => {
+    requireNetwork(host, config);
     const sandbox = {
       state: "creating",
       id: randomBytes(32).toString("hex"),
