@@ -80,6 +80,18 @@ test("pods that share a cgroup parent count what is in them, not each other", as
   expect(value((await podStats(one.id)).process?.processCount)).toBe(1n);
 });
 
+test("a pause process is one of its pod's processes", async () => {
+  const pid = { securityContext: { namespaceOptions: { pid: "POD" as const } } };
+  const pod = await berth.runPod({ config: { linux: pid } });
+  await berth.runPod(); // whose cgroup parent is the same
+  const empty = await podStats(pod.id);
+  expect(value(empty.process?.processCount)).toBe(1n);
+  await berth.startContainer(pod, { command: ["sleep", "1000"], linux: pid });
+  const stats = await podStats(pod.id);
+  expect(value(stats.process?.processCount)).toBe(2n);
+  expect(value(stats.memory?.usageBytes)).toBeGreaterThan(value(stats.containers[0]?.memory?.usageBytes));
+});
+
 test("a pod on the host's network has no network of its own; a stopped one only what it wrote", async () => {
   const pod = await berth.runPod({
     config: { hostname: "", linux: { securityContext: { namespaceOptions: { network: "NODE", pid: "CONTAINER" } } } },

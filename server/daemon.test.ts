@@ -260,6 +260,18 @@ describe("streams", () => {
     expect(lineOf(served.lines, "GetContainerEvents")?.fields["code"]).toBe("Ok");
   });
 
+  test("a stream that stands is told to its client before the first message", async () => {
+    async function* silent(call: Call): AsyncGenerator<{ containerId: string }> {
+      await once(call.signal, "abort");
+      yield { containerId: "too late" };
+    }
+    await using served = await serve({ GetContainerEvents: silent });
+    const stream = served.client.stream("GetContainerEvents", {});
+    stream.on("error", () => undefined); // being cancelled is one
+    await once(stream, "metadata");
+    stream.cancel();
+  });
+
   test("a client that does not read holds the source back, and one that goes away ends it", async () => {
     let produced = 0;
     const finished = Promise.withResolvers<void>();

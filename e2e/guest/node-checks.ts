@@ -78,6 +78,42 @@ async function checkCgroups(node: Node, report: Report): Promise<void> {
     assert.ok((stats?.memory?.workingSetBytes?.value ?? 0n) > 0n);
     assert.ok((stats?.cpu?.usageCoreNanoSeconds?.value ?? 0n) > 0n);
   });
+  await report.check("a pod's statistics are those of its slice", async () => {
+    const { stats } = await node.client.call("PodSandboxStats", { podSandboxId: node.pod.id });
+    assert.ok(stats?.linux);
+    const { memory, process: processes, network } = stats.linux;
+    const current = await readFile(path.join("/sys/fs/cgroup", slice, "memory.current"), "utf8");
+    const usage = Number(memory?.usageBytes?.value);
+    assert.ok(Math.abs(usage - Number(current)) < 16 * mebibyte, `${usage} of ${current}`);
+    assert.ok(Number(processes?.processCount?.value) > 0);
+    assert.equal(network?.defaultInterface?.name, "eth0");
+  });
+  await report.check("metrics come from cgroup v2's files", async () => {
+    const { podMetrics } = await node.client.call("ListPodSandboxMetrics");
+    const ofPod = podMetrics.find(({ podSandboxId }) => podSandboxId === node.pod.id);
+    const ofContainer = ofPod?.containerMetrics.find((each) => each.containerId === containerId);
+    for (const [metrics, names] of [
+      [ofPod?.metrics, ["container_cpu_usage_seconds_total", "container_memory_working_set_bytes"]],
+      [
+        ofContainer?.metrics,
+        [
+          "container_cpu_user_seconds_total",
+          "container_cpu_cfs_periods_total",
+          "container_memory_cache",
+          "container_memory_kernel_usage",
+          "container_memory_max_usage_bytes",
+          "container_oom_events_total",
+          "container_threads",
+        ],
+      ],
+    ] as const) {
+      const found = new Set(metrics?.map(({ name }) => name));
+      assert.deepEqual(
+        names.filter((name) => !found.has(name)),
+        [],
+      );
+    }
+  });
   await report.check("a restart of the service leaves the container as it was", async () => {
     const before = await node.client.call("ContainerStatus", { containerId });
     await runCommand(["systemctl", "restart", "berth.service"]);
