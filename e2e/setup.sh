@@ -60,10 +60,8 @@ install_node_modules() {
 }
 
 # Fetched here, since the tests run in a network namespace that reaches nothing.
-unpack_newer_plugins() {
-  sh cni/sid-plugins.sh .cache/cni-sid >&2 && return 0
-  apt-get update -q >&2
-  sh cni/sid-plugins.sh .cache/cni-sid >&2
+unpack_newer_packages() {
+  sh cni/sid-plugins.sh .cache/cni-sid >&2 && sh e2e/newer-runtimes.sh .cache/newer-runtimes >&2
 }
 
 mount_hugetlb() {
@@ -79,7 +77,7 @@ mount_hugetlb() {
 [ "$(id -u)" = 0 ] || { say "must be root: it installs packages, and containers need it"; exit 1; }
 install_missing_packages
 download_image_packages
-[ "${1:-}" != tests ] || unpack_newer_plugins
+[ "${1:-}" != tests ] || unpack_newer_packages || { apt-get update -q >&2 && unpack_newer_packages; }
 install_node_modules
 mount_hugetlb
 PATH="$PWD/node_modules/.bin:$PATH" sh native/build.sh >&2

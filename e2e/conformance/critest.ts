@@ -28,8 +28,12 @@ interface ExpectedSkip {
   readonly reason: string;
 }
 
-const usualSkips: readonly ExpectedSkip[] = [
+/** With runtimes that can map mounts. */
+export const skipsOfNewerRuntimes: readonly ExpectedSkip[] = [
   { pattern: /^AppArmor /u, reason: "no AppArmor in this kernel" },
+];
+const usualSkips: readonly ExpectedSkip[] = [
+  ...skipsOfNewerRuntimes,
   { pattern: / UserNamespaces /u, reason: "this runtime cannot map mounts" },
 ];
 
