@@ -5,6 +5,7 @@ import type { ProcessIdentity } from "../../native/index.ts";
 import { isAlive, openProcess, readFileBounded } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import type { RuntimeHost } from "./host.ts";
+import { kernelLogTellsOom } from "./kernel-log.ts";
 import { assertId, exitFile } from "./state.ts";
 import type { ContainerExit } from "./types.ts";
 
@@ -37,17 +38,20 @@ async function wasOomKilled(host: RuntimeHost, id: string, exitCode: number): Pr
   const state = await host.states.load(id);
   if (!state) return false;
   if (await host.monitor.sawOom(state.bundle)) return true;
-  return exitCode === killedExitCode && (await oomKillsOf(state.cgroups)) > 0;
+  if (exitCode !== killedExitCode) return false;
+  const kills = await oomKillsOf(state.cgroups);
+  return kills === undefined ? await kernelLogTellsOom(id, state.init) : kills > 0;
 }
 
-async function oomKillsOf(cgroups: CgroupPaths): Promise<number> {
+/** Undefined when the cgroup is gone. */
+async function oomKillsOf(cgroups: CgroupPaths): Promise<number | undefined> {
   const { memory } = cgroups.controllers;
   const path =
     memory === undefined
       ? cgroups.unified && join(cgroups.unified, "memory.events")
       : join(memory, "memory.oom_control");
   const text = path === undefined ? undefined : await readFileBounded(path, maxEventFileBytes).catch(() => undefined);
-  return parseOomKills(text?.toString("latin1") ?? "");
+  return text && parseOomKills(text.toString("latin1"));
 }
 
 /** `oom_kill N` stands in v2's memory.events and, from Linux 4.13, in v1's memory.oom_control. */
