@@ -33,8 +33,9 @@ export async function removeNodeNetwork(workspace: Workspace): Promise<void> {
   await runCommand(["nft", "flush", "ruleset"]);
 }
 
-/** Whether a trace is what CNI plugins keep on a node by design: the bridge, and portmap's base chains. */
+/** Whether a trace stays on a node by design: the bridge, portmap's base chains, the filters that crun has built. */
 export function isOfNode(workspace: Workspace, line: string): boolean {
   if (line === `links: ${workspace.bridge}`) return true;
+  if (line.startsWith(`files: ${workspace.state}/runtimes/`) && line.includes("/root/.cache/")) return true;
   return line.startsWith("firewall: ") && !/10\.88\.|CNI-DN-|CNI-[0-9a-f]{24}/u.test(line);
 }
