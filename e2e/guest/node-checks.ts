@@ -175,7 +175,7 @@ async function main(): Promise<void> {
   using client = connectClient(socketPath);
   await client.call("PullImage", { image: { image } }, { timeoutMs: 120_000 });
   const config = podConfig(workspace, "checks", {
-    linux: { cgroupParent: `/${slice}`, securityContext: { namespaceOptions: { pid: "POD" } } },
+    linux: { cgroupParent: `/${slice}`, securityContext: { privileged: true, namespaceOptions: { pid: "POD" } } },
   });
   const runtimeHandler = options.runtime;
   const { podSandboxId: id } = await client.call("RunPodSandbox", { config, runtimeHandler });
