@@ -40,23 +40,23 @@ JSON
   systemd-run --quiet --unit=registry --setenv=OTEL_TRACES_EXPORTER=none docker-registry serve /run/registry.json
 }
 
-# The emulator now and then breaks V8 (a failed check of its own, SIGTRAP); the unit starts it again, as on any node.
-wait_for_restart() {
-  say "Berth did not start; waiting for systemd's next try"
-  tries=60
-  while [ "$tries" -gt 0 ] && ! systemctl is-active --quiet berth.service; do
-    tries=$((tries - 1))
-    sleep 2
-  done
-  [ "$tries" -gt 0 ]
+# Under this emulation V8 now and then ends the process when it moves hot WebAssembly to its optimising compiler (a failed
+# check in Runtime_WasmTriggerTierUp, which walks the stack). Node strips types with WebAssembly, so a third of all
+# starts died. The flag keeps it in the first compiler; on a machine of its own nothing needs it.
+spare_v8() {
+  printf 'require("node:v8").setFlagsFromString("--liftoff-only");\n' > /run/v8-flags.cjs
+  export NODE_OPTIONS=--require=/run/v8-flags.cjs
+  mkdir -p /etc/systemd/system/berth.service.d
+  printf '[Service]\nEnvironment=NODE_OPTIONS=%s\n' "$NODE_OPTIONS" > /etc/systemd/system/berth.service.d/emulation.conf
 }
 
 run() {
   install_berth
+  spare_v8
   start_registry
   systemctl daemon-reload
   say "starting Berth"
-  systemctl start berth.service || wait_for_restart || { systemctl status --no-pager berth.service; return 1; }
+  systemctl start berth.service || { systemctl status --no-pager berth.service; return 1; }
   say "Berth is $(systemctl is-active berth.service)"
   cd /root || return 1
   sh "$payload/command.sh"
