@@ -684,6 +684,33 @@ describe("the store", () => {
     expect(readdirSync(join(scratch, "root/containers"))).toEqual([]);
   });
 
+  test("a file system that cannot map owners is named as the reason", async () => {
+    const root = join(scratch, "root"); // on an overlay, which cannot
+    await Promise.all(["root", "lower", "upper", "work"].map((folder) => mkdir(join(scratch, folder))));
+    const layers = {
+      lowerDirs: [join(scratch, "lower")],
+      upperDir: join(scratch, "upper"),
+      workDir: join(scratch, "work"),
+    };
+    await native.mountOverlay({ ...layers, target: root });
+    cleanup.defer(() => native.unmount(root, { signal: AbortSignal.timeout(5000) }));
+    const service = await openService(insecure());
+    const plain = makeImage([makeTar(passwd)]); // an overlay takes no whiteouts
+    registry.push("team/plain", "v1", plain);
+    await pull(service, `${registry.host}/team/plain:v1`);
+    const userNamespace = join(scratch, "user");
+    const range = [{ containerId: 0, hostId: 300_000, size: 65_536 }];
+    await native.pinUserNamespace({ path: userNamespace, uidMappings: range, gidMappings: range });
+    cleanup.defer(() => native.unpinNamespace(userNamespace));
+    const owner = { userNamespace, uid: 300_000, gid: 300_000 };
+    const thrown = await failure(service.createRootfs("c1", plain.id, join(scratch, "m"), owner));
+    expect(thrown).toMatchObject({
+      code: Code.FailedPrecondition,
+      message: expect.stringContaining("cannot map owners"),
+    });
+    expect(leftovers().filter((path) => path.startsWith("containers"))).toEqual([]);
+  });
+
   test("layers that a killed daemon left mounted go with the root filesystem", async () => {
     const service = await openService(insecure());
     const mapped = join(scratch, "root/containers/c1/mapped");

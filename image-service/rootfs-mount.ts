@@ -3,6 +3,8 @@ import { join, relative } from "node:path";
 
 import * as v from "valibot";
 
+import { Code, CriError } from "../cri-api/index.ts";
+import { SyscallError } from "../native/index.ts";
 import { type Digest, isDigest } from "./digest.ts";
 import type { ImageHost } from "./host.ts";
 
@@ -71,7 +73,14 @@ async function mountLayers(host: ImageHost, home: RootfsHome, plan: RootfsPlan):
   const { userNamespace } = plan.owner;
   const mapped = mappedLayers(home);
   await mkdir(mapped, { mode: 0o700 });
-  await host.bindMount({ source: plan.layersDirectory, target: mapped, propagation: "private", userNamespace });
+  try {
+    await host.bindMount({ source: plan.layersDirectory, target: mapped, propagation: "private", userNamespace });
+  } catch (thrown) {
+    if (!(thrown instanceof SyscallError) || thrown.syscall !== "mount_setattr" || thrown.code !== "EINVAL")
+      throw thrown;
+    const text = "the file system that holds the images cannot map owners, which a user namespace needs";
+    throw new CriError(Code.FailedPrecondition, text, { cause: thrown });
+  }
   return paths.map((path) => join(mapped, relative(plan.layersDirectory, path)));
 }
 

@@ -107,6 +107,7 @@ async function create(state: State, containerId: string, image: StoredImage, pla
     await mountRootfs(state.host, rootfsHome(state.directory, containerId), { ...place, layers, layersDirectory });
   } catch (thrown) {
     await remove(state, containerId, place.target, AbortSignal.timeout(undoTimeoutMs));
+    if (thrown instanceof CriError) throw thrown;
     const why = thrown instanceof SyscallError ? `: ${thrown.message}` : "";
     throw new CriError(Code.Internal, `cannot mount the root filesystem of container ${quote(containerId)}${why}`, {
       cause: thrown,
