@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { runInGuest } from "./guest/machine.ts";
+import { buildGuest, runInGuest } from "./guest/machine.ts";
 import { makePayload } from "./guest/payload.ts";
 
 const usage = `npm run guest [-- OPTIONS] -- COMMAND [ARGUMENTS]: runs it on an emulated Debian 13 node with Berth as a service
@@ -14,8 +14,9 @@ const { values: options, positionals: command } = parseArgs({
 
 async function main(): Promise<void> {
   if (options.help || command.length === 0) return console.log(usage);
+  const base = await buildGuest(); // first: a new one clears the folder
   const payload = await makePayload(command);
-  process.exitCode = await runInGuest(payload, { timeoutMs: Number(options.minutes) * 60_000 });
+  process.exitCode = await runInGuest(base, payload, { timeoutMs: Number(options.minutes) * 60_000 });
 }
 
 await main();
