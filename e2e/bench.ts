@@ -10,7 +10,7 @@ import { type BenchImages, pushBenchImages } from "./bench/images.ts";
 import { runLifecycle } from "./bench/lifecycle.ts";
 import { createForgetfulRecorder, createRecorder, type Recorder } from "./bench/measurements.ts";
 import { type PodSettings, removePods } from "./bench/pods.ts";
-import { measureMemory, populate, runLists } from "./bench/population.ts";
+import { measureMemory, type Moment, populate, runLists } from "./bench/population.ts";
 import { runPull } from "./bench/pull.ts";
 import {
   type BenchResult,
@@ -20,6 +20,7 @@ import {
   renderTable,
   resultRows,
 } from "./bench/result.ts";
+import { runSteadyState } from "./bench/steady.ts";
 import { sweep } from "./bench/sweep.ts";
 import { findTraces, waitForNoLeaks } from "./harness/leaks.ts";
 import { removeNodeNetwork, writeConflist } from "./harness/network.ts";
@@ -30,7 +31,8 @@ import { createWorkspace, type Workspace } from "./harness/workspace.ts";
 const usage = `npm run bench [-- OPTIONS]: Berth beside Debian 12's containerd, with the same crun, network and images
   --rounds N            rounds of the lifecycle and of the lists (default 15)
   --pull-rounds N       rounds of the pull (default 3)
-  --only PART[,PART]    of lifecycle, lists, memory, pull (default all)
+  --only PART[,PART]    of lifecycle, lists, memory, pull (default these), and steady: a full node at rest
+  --minutes N           of steady state for each (default 5)
   --json FILE           writes everything that was measured
   --seccomp             containers with the runtime's own seccomp profile
   --base DIR            another working tree of Berth, installed and built, takes part as "base"
@@ -38,17 +40,24 @@ const usage = `npm run bench [-- OPTIONS]: Berth beside Debian 12's containerd, 
   --socket PATH --name NAME --image REFERENCE [--pid PID]
                         another server takes part: its socket, what to call it, an image that it can pull and that
                         has a shell, and its process, without which its memory is not measured
-  --node-flag FLAG      a flag for the Node that runs Berth, such as --cpu-prof; may be repeated`;
+  --node-flag FLAG      a flag for the Node that runs Berth, beside its unit's, such as --cpu-prof; may be repeated
+  --env NAME=VALUE      the same for its environment`;
 
-const parts = ["lifecycle", "lists", "memory", "pull"] as const;
+const usualParts = ["lifecycle", "lists", "memory", "pull"] as const;
+const parts = [...usualParts, "steady"] as const;
 type Part = (typeof parts)[number];
 const warmUpRounds = 2;
+/** A daemon that has been up for two minutes has been asked for its lists that often. */
+const warmUpListRounds = 10;
+/** What kubelet puts on a node at most. */
+const fullNodePods = 110;
 
 const { values: options } = parseArgs({
   options: {
     rounds: { type: "string", default: "15" },
     "pull-rounds": { type: "string", default: "3" },
-    only: { type: "string", default: parts.join(",") },
+    only: { type: "string", default: usualParts.join(",") },
+    minutes: { type: "string", default: "5" },
     json: { type: "string" },
     seccomp: { type: "boolean", default: false },
     base: { type: "string" },
@@ -58,6 +67,7 @@ const { values: options } = parseArgs({
     image: { type: "string" },
     pid: { type: "string" },
     "node-flag": { type: "string", multiple: true, default: [] },
+    env: { type: "string", multiple: true, default: [] },
     help: { type: "boolean", default: false },
   },
 });
@@ -101,18 +111,31 @@ async function benchLifecycle(bench: Bench, rounds: number): Promise<void> {
 
 /** All servers are full at the same time, so that they share the machine's memory and can take turns. */
 async function benchFull(bench: Bench, rounds: number, wanted: ReadonlySet<Part>): Promise<void> {
-  const measure = (when: "idle" | "full"): Promise<void> =>
+  const measure = (when: Moment): Promise<void> =>
     alternate(bench, wanted.has("memory") ? 1 : 0, bench.contestants, (contestant) =>
       measureMemory(contestant, bench.recorderOf(contestant), when),
     );
   await measure("idle");
   await alternate(bench, 1, bench.contestants, (contestant) => populate(bench.settings, contestant));
   await measure("full");
-  const listRounds = wanted.has("lists") ? rounds : 0;
-  await alternate(bench, listRounds, bench.contestants, (contestant) =>
-    runLists(contestant, bench.recorderOf(contestant)),
-  );
+  if (wanted.has("lists")) {
+    const forgetful = createForgetfulRecorder();
+    await alternate(bench, warmUpListRounds + rounds, bench.contestants, (contestant, round) =>
+      runLists(contestant, round < warmUpListRounds ? forgetful : bench.recorderOf(contestant)),
+    );
+    await measure("at work");
+  }
   await alternate(bench, 1, bench.contestants, ({ client }) => removePods(client));
+}
+
+/** One after the other: each has the machine to itself, its pods included. */
+async function benchSteadyState(bench: Bench, minutes: number): Promise<void> {
+  const { settings, interrupted } = bench;
+  await alternate(bench, 1, bench.contestants, async (contestant) => {
+    await populate(settings, contestant, fullNodePods);
+    await runSteadyState(contestant, bench.recorderOf(contestant), { minutes, interrupted });
+    await removePods(contestant.client);
+  });
 }
 
 async function runParts(bench: Bench, wanted: ReadonlySet<Part>): Promise<void> {
@@ -133,6 +156,11 @@ async function runParts(bench: Bench, wanted: ReadonlySet<Part>): Promise<void> 
       runPull(contestant, bench.recorderOf(contestant)),
     );
   }
+  if (wanted.has("steady")) {
+    const minutes = parseCount("minutes", options.minutes);
+    console.log(`steady state: ${fullNodePods} pods, ${minutes} minutes each`);
+    await benchSteadyState(bench, minutes);
+  }
 }
 
 /** Starts all that take part; they end, and their pods before them, when the stack unwinds. */
@@ -146,11 +174,12 @@ async function startContestants(
     contestants.push(resources.use(contestant));
     resources.defer(() => removePods(contestant.client));
   };
-  const nodeFlags = options["node-flag"];
-  add(await startBerth(workspace, images, { name: "berth", repository, nodeFlags }));
+  const { "node-flag": nodeFlags, env } = options;
+  add(await startBerth(workspace, images, { name: "berth", repository, nodeFlags, env }));
   if (!options.alone) add(await startContainerd(workspace, images));
   if (options.base !== undefined) {
-    add(await startBerth(workspace, images, { name: "base", repository: path.resolve(options.base), nodeFlags }));
+    const base = { name: "base", repository: path.resolve(options.base), nodeFlags, env };
+    add(await startBerth(workspace, images, base));
   }
   if (options.socket !== undefined) {
     const { image, name, socket: socketPath } = options;

@@ -1,49 +1,79 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { constants, copyFile, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { stringify } from "smol-toml";
 import { pluginDirectory } from "../harness/network.ts";
 import type { Workspace } from "../harness/workspace.ts";
 import { type Contestant, startContestant } from "./contestant.ts";
+import { readDeployment } from "./deployment.ts";
 import type { BenchImages } from "./images.ts";
 
 interface BerthOptions {
   readonly name: string;
   /** The working tree to run, with its node_modules and its built addon. */
   readonly repository: string;
-  /** Flags of Node itself, such as --cpu-prof. */
+  /** More flags of Node, such as --cpu-prof. */
   readonly nodeFlags: readonly string[];
+  /** NAME=VALUE, beside those of the unit file. */
+  readonly env: readonly string[];
 }
 
-/** Starts a Berth with folders of its own in the workspace, on the workspace's network. */
+/** Starts a Berth as its unit file would, with folders of its own in the workspace, on the workspace's network. */
 export async function startBerth(
   workspace: Workspace,
   images: BenchImages,
   options: BerthOptions,
 ): Promise<Contestant> {
-  const directory = path.join(workspace.directory, options.name);
-  const at = (name: string): string => path.join(directory, name);
-  const socketPath = at("state/berth.sock");
+  const { name, repository } = options;
+  const at = (file: string): string => path.join(workspace.directory, name, file);
   await mkdir(at("cni/results"), { recursive: true });
   await mkdir(at("state"), { mode: 0o711 });
-  const config = {
-    root: at("root"),
-    state: at("state"),
-    socket: socketPath,
+  const socketPath = at("state/berth.sock");
+  await writeFile(at("berth.toml"), stringify(berthConfig(workspace, images, { at, socketPath })));
+  // On a node nobody else runs this program; were it the file that runs the benchmark, half of its pages would count.
+  await copyFile(path.join(repository, "node_modules/.bin/node"), at("node"), constants.COPYFILE_FICLONE);
+  const { nodeFlags, env } = await readDeployment(repository);
+  const own = options.env.map((assignment) => assignment.split(/=(.*)/u, 2));
+  const wanted: Record<string, string> = { ...env, ...(Object.fromEntries(own) as Record<string, string>) };
+  const hasCompileCache = wanted["NODE_COMPILE_CACHE"] !== undefined;
+  const command = {
+    name,
+    argv: [
+      at("node"),
+      ...nodeFlags,
+      ...options.nodeFlags,
+      path.join(repository, "server/main.ts"),
+      "serve",
+      "--config",
+      at("berth.toml"),
+    ] as [string, ...string[]],
+    env: {
+      PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+      TMPDIR: workspace.temporary,
+      ...wanted,
+      ...(hasCompileCache ? { NODE_COMPILE_CACHE: at("compile-cache") } : {}),
+    },
+    socketPath,
+    logFile: path.join(workspace.logs, `${name}.log`),
+    images,
+  };
+  // Only a node's first start finds the cache empty.
+  if (hasCompileCache) await (await startContestant(command))[Symbol.asyncDispose]();
+  return startContestant(command);
+}
+
+function berthConfig(
+  workspace: Workspace,
+  images: BenchImages,
+  place: { readonly at: (file: string) => string; readonly socketPath: string },
+): Record<string, unknown> {
+  return {
+    root: place.at("root"),
+    state: place.at("state"),
+    socket: place.socketPath,
     cgroup_driver: "cgroupfs",
     default_runtime: "crun",
     runtimes: { crun: { path: "crun" } },
-    cni: { conf_dir: workspace.cniConfDir, plugin_dirs: [pluginDirectory], cache_dir: at("cni") },
+    cni: { conf_dir: workspace.cniConfDir, plugin_dirs: [pluginDirectory], cache_dir: place.at("cni") },
     registries: { [images.registry]: { insecure: true } },
   };
-  await writeFile(at("berth.toml"), stringify(config));
-  const node = path.join(options.repository, "node_modules/.bin/node");
-  const main = path.join(options.repository, "server/main.ts");
-  return startContestant({
-    name: options.name,
-    argv: [node, ...options.nodeFlags, main, "serve", "--config", at("berth.toml")],
-    env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR: workspace.temporary },
-    socketPath,
-    logFile: path.join(workspace.logs, `${options.name}.log`),
-    images,
-  });
 }

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { access, mkdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { stringify } from "smol-toml";
 import { pluginDirectory } from "../harness/network.ts";
@@ -8,6 +8,8 @@ import { type Contestant, startContestant } from "./contestant.ts";
 import type { BenchImages } from "./images.ts";
 
 const programs = path.join(cacheDirectory, "containerd/usr/bin");
+/** Where its shims keep sockets and crun's state, whatever the configuration says. */
+const fixedDirectory = "/run/containerd";
 const cri = "io.containerd.grpc.v1.cri";
 
 /** Starts Debian's containerd as it comes, but with folders of its own in the workspace, crun, and the same network. */
@@ -15,9 +17,13 @@ export async function startContainerd(workspace: Workspace, images: BenchImages)
   const directory = path.join(workspace.directory, "containerd");
   const socketPath = path.join(directory, "containerd.sock");
   const configFile = path.join(directory, "config.toml");
+  const hadFixedDirectory = await access(fixedDirectory).then(
+    () => true,
+    () => false,
+  );
   await mkdir(directory);
   await writeFile(configFile, stringify(containerdConfig(workspace, images, { directory, socketPath })));
-  return startContestant({
+  const contestant = await startContestant({
     name: "containerd",
     argv: [path.join(programs, "containerd"), "--config", configFile],
     // It looks for its shim in PATH.
@@ -26,6 +32,13 @@ export async function startContainerd(workspace: Workspace, images: BenchImages)
     logFile: path.join(workspace.logs, "containerd.log"),
     images,
   });
+  return {
+    ...contestant,
+    async [Symbol.asyncDispose]() {
+      await contestant[Symbol.asyncDispose]();
+      if (!hadFixedDirectory) await rm(fixedDirectory, { recursive: true });
+    },
+  };
 }
 
 function containerdConfig(

@@ -52,8 +52,9 @@ export function summarize(values: readonly number[]): Summary | undefined {
   return { count: sorted.length, min, median: quantile(sorted, 0.5), p95: quantile(sorted, 0.95) };
 }
 
-/** Interpolates linearly between the two nearest ranks. */
-function quantile(sorted: readonly number[], share: number): number {
+/** The value below which a share of all lies, interpolated between the two nearest ranks; NaN of nothing. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
   const rank = (sorted.length - 1) * share;
   const below = sorted[Math.floor(rank)] ?? Number.NaN;
   const above = sorted[Math.ceil(rank)] ?? Number.NaN;

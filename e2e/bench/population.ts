@@ -3,20 +3,24 @@ import type { Recorder } from "./measurements.ts";
 import { inParallel, type PodSettings, runPod } from "./pods.ts";
 import { findManagers, sumPssMiB } from "./processes.ts";
 
+/** As many as the lists and the memory are measured with. */
 const podCount = 100;
 /** List calls take about a millisecond: one of them a round would say little. */
 const listCallsPerRound = 10;
 const settleMs = 3_000;
 
 /** Fills a server with one-container pods. */
-export async function populate(settings: PodSettings, contestant: Contestant): Promise<void> {
-  const names = Array.from({ length: podCount }, (_, index) => `full${index}`);
+export async function populate(settings: PodSettings, contestant: Contestant, count = podCount): Promise<void> {
+  const names = Array.from({ length: count }, (_, index) => `full${index}`);
   await inParallel(names, (name) => runPod(settings, contestant, name));
 }
 
-/** Daemon and monitors, before there is any pod or with all of them. */
-export async function measureMemory(contestant: Contestant, recorder: Recorder, when: "idle" | "full"): Promise<void> {
-  if (when === "full") await new Promise((resolve) => setTimeout(resolve, settleMs));
+/** Before there is any pod, with all of them, and after they have been listed for a while. */
+export type Moment = "idle" | "full" | "at work";
+
+/** Measures daemon and monitors. */
+export async function measureMemory(contestant: Contestant, recorder: Recorder, when: Moment): Promise<void> {
+  if (when !== "idle") await new Promise((resolve) => setTimeout(resolve, settleMs));
   const { daemon, monitors } = await findManagers(contestant);
   const daemonMiB = await sumPssMiB(daemon);
   const monitorsMiB = await sumPssMiB(monitors);

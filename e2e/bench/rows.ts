@@ -1,7 +1,7 @@
 /** One line of the result: the sum of some steps, and what Berth promises about it. */
 export interface Row {
   readonly title: string;
-  readonly unit: "ms" | "s" | "MiB";
+  readonly unit: "ms" | "s" | "MiB" | "";
   readonly steps: readonly string[];
   /** The bare processes that do the same work. */
   readonly floorSteps?: readonly string[];
@@ -46,9 +46,14 @@ export const rows: readonly Row[] = [
   single("PSS of the daemon, full", "MiB"),
   single("PSS of the monitors", "MiB"),
   single("PSS of daemon and monitors, full", "MiB", 0.25),
+  single("PSS of daemon and monitors, at work", "MiB"),
   single("PullImage", "s"),
   single("PullImage CPU", "s"),
   single("RemoveImage", "s"),
+  single("CPU a minute, steady", "s", 0.8),
+  single("lists, steady, p99", "ms"),
+  single("exec probes, steady, p99", "ms"),
+  single("exec probes a second, steady", ""),
 ];
 
 /** The lines of the floor itself. */
