@@ -6,6 +6,7 @@ import type { Report } from "../harness/report.ts";
 import { at, listAt } from "../harness/json-path.ts";
 import { runCommand } from "../harness/run-command.ts";
 import { waitUntil } from "../harness/wait-until.ts";
+import { exerciseStreams } from "./crictl-streams.ts";
 
 interface CrictlSession {
   readonly crictl: string;
@@ -18,17 +19,15 @@ interface CrictlSession {
 export async function exerciseCrictl(session: CrictlSession, report: Report): Promise<void> {
   const { daemon, runtimeHandler } = session;
   const endpoint = `unix://${daemon.socketPath}`;
-  const run = (...args: readonly string[]): Promise<string> =>
-    runCommand([
-      session.crictl,
-      "--runtime-endpoint",
-      endpoint,
-      "--image-endpoint",
-      endpoint,
-      "--timeout",
-      "30s",
-      ...args,
-    ]);
+  const endpoints = ["--runtime-endpoint", endpoint, "--image-endpoint", endpoint];
+  const argv = (...args: readonly string[]): readonly string[] => [
+    session.crictl,
+    ...endpoints,
+    "--timeout",
+    "30s",
+    ...args,
+  ];
+  const run = (...args: readonly string[]): Promise<string> => runCommand(argv(...args));
   const read = async (...args: readonly string[]): Promise<unknown> => JSON.parse(await run(...args));
   const check = (command: string, work: () => Promise<void>): Promise<boolean> =>
     report.check(`crictl ${command} [${runtimeHandler}]`, work);
@@ -37,7 +36,17 @@ export async function exerciseCrictl(session: CrictlSession, report: Report): Pr
   await checkNode({ run, read, check });
   const imageId = await checkImage({ run, read, check }, session.image);
   const pod = await checkPod({ run, read, check }, runtimeHandler, files.pod);
-  await checkContainer({ run, read, check }, { pod, imageId, files, logs: files.logs });
+  const container = await checkContainer({ run, read, check }, { pod, imageId, files, logs: files.logs });
+  await exerciseStreams({
+    argv,
+    check,
+    pod,
+    podFile: files.pod,
+    container,
+    image: session.image,
+    directory: files.logs,
+  });
+  await checkContainerEnd({ run, read, check }, container);
   await checkRemoval({ run, read, check }, pod, session.image);
 }
 
@@ -152,7 +161,7 @@ async function checkPod({ run, read, check }: Tool, handler: string, podFile: st
 async function checkContainer(
   { run, read, check }: Tool,
   of: { pod: string; imageId: string; files: ConfigFiles; logs: string },
-): Promise<void> {
+): Promise<string> {
   let id = "";
   await check("create", async () => {
     id = await run("create", of.pod, of.files.container, of.files.pod);
@@ -198,6 +207,10 @@ async function checkContainer(
     assert.equal(Number(at(answer, "status", "resources", "linux", "memoryLimitInBytes")), 67_108_864);
     assert.equal(Number(at(answer, "status", "resources", "linux", "cpuShares")), 512);
   });
+  return id;
+}
+
+async function checkContainerEnd({ run, read, check }: Tool, id: string): Promise<void> {
   await check("stop", async () => {
     await run("stop", "--timeout", "10", id);
     const answer = await read("inspect", id);

@@ -18,6 +18,8 @@ interface CritestRun {
   readonly focus: string | undefined;
   /** Of the whole run, as ginkgo writes durations; 20m without one. */
   readonly timeout?: string;
+  /** More of critest's own options. */
+  readonly flags?: readonly string[];
   /** Instead of those of a machine without AppArmor. */
   readonly expectedSkips?: readonly ExpectedSkip[];
 }
@@ -74,6 +76,7 @@ async function runGinkgo(run: CritestRun, binary: string): Promise<void> {
     `--runtime-endpoint=${endpoint}`,
     `--image-endpoint=${endpoint}`,
     `--runtime-handler=${run.runtimeHandler}`,
+    ...(run.flags ?? []),
   ];
   const child = spawn(path.join(run.binaries, "ginkgo"), args, {
     cwd: workspace.directory,
