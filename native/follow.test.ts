@@ -30,7 +30,7 @@ test.each([
   ["its exit code", "exit 7", 7],
   ["128 and the signal's number", "kill -9 $$", 137],
 ])("ends as the process left behind: %s", async (_what, command, code) => {
-  const { status } = await follow(`sh -c 'sleep 0.1; ${command}' & echo $! > "$1"; exit 0`);
+  const { status } = await follow(`sh -c 'sleep 0.3; ${command}' & echo $! > "$1"; exit 0`);
   expect(status).toEqual({ kind: "exited", code });
 });
 
@@ -52,10 +52,15 @@ test("without the file it ends as the program, and says when that cannot be run"
 });
 
 test("it waits for no other process, and ends when there is nobody to wait for", async () => {
-  const { status } = await follow('sleep 5 & echo $! > "$1.other"; sh -c "exit 6" & echo $! > "$1"');
+  const { status } = await follow('sleep 5 & echo $! > "$1.other"; sh -c "sleep 0.3; exit 6" & echo $! > "$1"');
   expect(status).toEqual({ kind: "exited", code: 6 });
   const other = await processIdentity(Number(await readFile(`${pidFile}.other`, "utf8")));
   expect(other && isAlive(other)).toBe(true);
   if (other) process.kill(other.pid);
-  expect((await follow('echo 1 > "$1"')).status).toEqual({ kind: "exited", code: 255 });
+  expect((await follow('sleep 5 & echo $! >> "$1.other"; echo 1 > "$1"')).status).toEqual({
+    kind: "exited",
+    code: 255,
+  });
+  const second = Number((await readFile(`${pidFile}.other`, "utf8")).split("\n")[1]);
+  process.kill(second);
 });

@@ -8,6 +8,7 @@
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
+#include <linux/wait.h>
 
 #include "helper.h"
 
@@ -38,10 +39,14 @@ static long read_pid(const char *path) {
   return pid;
 }
 
+/* Whatever else is left to us is reaped on the way. */
 static int wait_for(long pid) {
   int status = 0;
+  long found = call4(__NR_wait4, pid, &status, WNOHANG, 0);
+  if (found == pid) return to_exit_code(status);
+  if (found < 0) return unknown_status; /* not ours: somebody has reaped it, and others are not to be waited for */
   for (;;) {
-    long found = call4(__NR_wait4, -1, &status, 0, 0);
+    found = call4(__NR_wait4, -1, &status, 0, 0);
     if (found == pid) return to_exit_code(status);
     if (found < 0 && found != -EINTR) return unknown_status;
   }
