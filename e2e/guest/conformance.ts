@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { copyFile, readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { runCritest } from "../conformance/critest.ts";
@@ -50,6 +50,7 @@ async function main(): Promise<void> {
     },
     report,
   );
+  await copyFile(path.join(workspace.directory, "critest.json"), `/results/critest-${options.runtime}.json`);
   await checkWhatIsLeft(report);
   if (!report.conclude("guest conformance")) process.exitCode = 1;
 }
