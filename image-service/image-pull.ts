@@ -10,6 +10,7 @@ import { defaultLimits, defaultRetry } from "./registry/limits.ts";
 import type { LayerDescriptor, Resolution } from "./registry/resolve.ts";
 import type { TokenCache } from "./registry/tokens.ts";
 import { createSharedWork } from "./shared-work.ts";
+import { storageFailure } from "./storage-failure.ts";
 import type { ImageName, StoredImage } from "./store/image-record.ts";
 import type { ImageStore } from "./store/image-store.ts";
 import type { LayerStore } from "./store/layer-store.ts";
@@ -139,6 +140,9 @@ async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): P
     const { startedAtMs, phase: _, ...facts } = tracker.snapshot();
     parts.log.info({ imageId: id, ...facts, elapsedMs: Date.now() - startedAtMs }, "image pulled");
     return image;
+  } catch (thrown) {
+    pull.signal.throwIfAborted();
+    throw storageFailure(thrown, pull.what, "stored");
   } finally {
     await hold.release();
   }

@@ -1,5 +1,4 @@
-import { Code, CriError, toCriError } from "../../cri-api/index.ts";
-import { SyscallError } from "../../native/index.ts";
+import { Code, CriError } from "../../cri-api/index.ts";
 import { LayerError } from "../layer/layer-error.ts";
 import { unpackLayer } from "../layer/unpack.ts";
 import { downloadBlob, startBlob } from "../registry/blob.ts";
@@ -8,6 +7,7 @@ import { createHttp } from "../registry/http.ts";
 import { resolveImage } from "../registry/resolve.ts";
 import { createSession, type RegistrySession } from "../registry/session.ts";
 import { createTokenCache, type Token } from "../registry/tokens.ts";
+import { storageFailure } from "../storage-failure.ts";
 import type { LayerJob, LayerProgress, LayerResult, RegistryAccess, ResolveJob, ResolveResult } from "./protocol.ts";
 
 /** What a job may tell while it runs. */
@@ -138,14 +138,5 @@ export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSi
 
 function layerFailure(thrown: unknown, what: string): CriError {
   if (thrown instanceof LayerError) return new CriError(Code.DataLoss, `${what}: ${thrown.message}`, { cause: thrown });
-  const code = errorCode(thrown);
-  if (code === "ENOSPC" || code === "EDQUOT")
-    return new CriError(Code.ResourceExhausted, `${what}: no space left to unpack it`, { cause: thrown });
-  if (code !== "") return new CriError(Code.Internal, `${what}: cannot be unpacked (${code})`, { cause: thrown });
-  return toCriError(thrown);
-}
-
-function errorCode(thrown: unknown): string {
-  if (thrown instanceof SyscallError) return thrown.code;
-  return thrown instanceof Error && "syscall" in thrown && "code" in thrown ? String(thrown.code) : "";
+  return storageFailure(thrown, what, "unpacked");
 }
