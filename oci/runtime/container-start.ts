@@ -3,13 +3,20 @@ import { access, open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Code, CriError } from "../../cri-api/index.ts";
+import type { ProcessIdentity } from "../../native/index.ts";
 import { isAlive } from "../../native/index.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
 import { assertId } from "./state.ts";
 
+type StartHost = Pick<RuntimeHost, "config" | "program" | "states">;
+
+/** As long as a command of the runtime may take. */
+const gateDeadlineMs = 60_000;
+
 /** Where both runtimes keep init waiting; it is there exactly as long as the container is `created`. */
-export function gateOf(host: RuntimeHost, id: string): string {
+export function gateOf(host: Pick<RuntimeHost, "config">, id: string): string {
   assertId(id);
   return join(host.config.root, id, "exec.fifo");
 }
@@ -19,17 +26,17 @@ export function gateOf(host: RuntimeHost, id: string): string {
  * out of the ordinary in any way (an unknown runtime, hooks, an init that is gone, a FIFO that is not as expected) is
  * left to `runtime start`, which also says what is wrong.
  */
-export async function startContainer(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
+export async function startContainer(host: StartHost, signal: AbortSignal, id: string): Promise<void> {
   signal.throwIfAborted();
   const state = await host.states.load(id);
-  if (state?.opensGate && isAlive(state.init) && (await openGate(host, id))) return;
+  if (state?.opensGate && isAlive(state.init) && (await openGate(host, id, state.init))) return;
   await invokeRuntime(host.config, signal, {
     args: ["start", id],
     failure: { what: `cannot start container "${id}"` },
   });
 }
 
-async function openGate(host: RuntimeHost, id: string): Promise<boolean> {
+async function openGate(host: StartHost, id: string, init: ProcessIdentity): Promise<boolean> {
   const way = ways[host.program];
   if (!way) return false;
   const path = gateOf(host, id);
@@ -40,7 +47,7 @@ async function openGate(host: RuntimeHost, id: string): Promise<boolean> {
     return false;
   }
   try {
-    return (await gate.stat()).isFIFO() && (await way.pass(gate, path));
+    return (await gate.stat()).isFIFO() && (await way.pass(gate, path, init));
   } finally {
     await gate.close();
   }
@@ -49,7 +56,7 @@ async function openGate(host: RuntimeHost, id: string): Promise<boolean> {
 interface Way {
   readonly flags: number;
   /** False when init was not let go; then nothing has changed. */
-  pass(gate: FileHandle, path: string): Promise<boolean>;
+  pass(gate: FileHandle, path: string, init: ProcessIdentity): Promise<boolean>;
 }
 
 /** crun's init reads one byte, runc's writes one: only then do they execute the command. */
@@ -64,30 +71,35 @@ const ways: Readonly<Record<string, Way>> = {
   },
   runc: {
     flags: constants.O_RDONLY,
-    async pass(gate, path) {
-      if (!(await readByte(gate))) return false;
+    async pass(gate, path, init) {
+      if (!(await readByte(gate, init))) return false;
       await unlink(path);
       return true;
     },
   },
 };
 
-/** Opening it has woken init, which writes within microseconds. */
-async function readByte(gate: FileHandle): Promise<boolean> {
-  const deadline = performance.now() + 1_000;
+/**
+ * Opening it has woken init, which writes within microseconds, or whenever a busy machine lets it. From then on there is
+ * no way back: to whoever asks next, `runtime start` too, init would have nothing more to say.
+ */
+async function readByte(gate: FileHandle, init: ProcessIdentity): Promise<boolean> {
+  const deadline = performance.now() + gateDeadlineMs;
   for (let pauseMs = 0; performance.now() < deadline; pauseMs = Math.min(pauseMs + 1, 10)) {
+    const wasAlive = isAlive(init); // asked before reading: it may write and end
     const count = await gate.read(Buffer.alloc(1), 0, 1).then(
       ({ bytesRead }) => bytesRead,
       () => 0, // EAGAIN: init has it open and has not written yet
     );
     if (count > 0) return true;
+    if (!wasAlive) return false;
     await sleep(pauseMs);
   }
-  return false;
+  throw new CriError(Code.DeadlineExceeded, `the container's init did not start within ${gateDeadlineMs / 1000} s`);
 }
 
 /** Whether `start` was done; both runtimes take the FIFO away then. */
-export async function isStarted(host: RuntimeHost, id: string): Promise<boolean> {
+export async function isStarted(host: Pick<RuntimeHost, "config">, id: string): Promise<boolean> {
   try {
     await access(gateOf(host, id));
     return false;
