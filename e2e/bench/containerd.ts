@@ -8,6 +8,8 @@ import { type Contestant, startContestant } from "./contestant.ts";
 import type { BenchImages } from "./images.ts";
 
 const programs = path.join(cacheDirectory, "containerd/usr/bin");
+/** What it is called in the results. */
+export const containerdName = "containerd";
 /** Where its shims keep sockets and crun's state, whatever the configuration says. */
 const fixedDirectory = "/run/containerd";
 const cri = "io.containerd.grpc.v1.cri";
@@ -24,7 +26,7 @@ export async function startContainerd(workspace: Workspace, images: BenchImages)
   await mkdir(directory);
   await writeFile(configFile, stringify(containerdConfig(workspace, images, { directory, socketPath })));
   const contestant = await startContestant({
-    name: "containerd",
+    name: containerdName,
     argv: [path.join(programs, "containerd"), "--config", configFile],
     // It looks for its shim in PATH.
     env: { PATH: `${programs}:/usr/sbin:/usr/bin:/sbin:/bin`, TMPDIR: workspace.temporary },
