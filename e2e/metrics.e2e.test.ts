@@ -26,6 +26,10 @@ async function metricsOf(podSandboxId: string): Promise<cri.PodSandboxMetrics> {
   return found;
 }
 
+/** Long enough at work that periods of its quota pass. */
+const busyThenEaten =
+  "dd if=/dev/zero of=/dev/shm/x bs=1M count=8; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo eaten; exec sleep 1000";
+
 function valueOf(rows: readonly Row[], name: string): bigint {
   const row = rows.find((each) => each.name === name);
   if (!row) throw new Error(`no ${name}`);
@@ -35,7 +39,7 @@ function valueOf(rows: readonly Row[], name: string): bigint {
 test("a container's metrics tell its use and its limits, labelled as dashboards ask for them", async () => {
   const pod = await berth.runPod();
   const containerId = await berth.startContainer(pod, {
-    command: ["sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=8; echo eaten; exec sleep 1000"],
+    command: ["sh", "-c", busyThenEaten],
     linux: { resources: { memoryLimitInBytes: 64n << 20n, cpuShares: 512n, cpuPeriod: 100_000n, cpuQuota: 50_000n } },
   });
   await berth.waitForLog(containerId, "eaten");

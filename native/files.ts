@@ -104,6 +104,8 @@ export async function mkdirInRoot(
   );
 }
 
+const removeAttempts = 5;
+
 /**
  * Deletes a file or a whole tree; absent is a success. Never follows a symbolic link, never enters another mount.
  * @throws {SyscallError} EXDEV or EBUSY at a mount point (everything beside it may be gone by then).
@@ -111,7 +113,16 @@ export async function mkdirInRoot(
 export async function removeTree(path: string): Promise<void> {
   const plain = requireAbsolute("unlink", path).replace(/\/+$/, "");
   if (plain === "" || [".", ".."].includes(basename(plain))) throw new SyscallError("unlink", errno.EINVAL, path);
-  await getMachine().job("bulk", path, (addon, token) => addon.removeTree(token, plain));
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await getMachine().job("bulk", path, (addon, token) => addon.removeTree(token, plain));
+      return;
+    } catch (thrown) {
+      // Somebody was still writing into it: an atomic write, for one, that began before the tree was given up.
+      const isFilling = thrown instanceof SyscallError && thrown.code === "ENOTEMPTY";
+      if (!isFilling || attempt === removeAttempts) throw thrown;
+    }
+  }
 }
 
 /**

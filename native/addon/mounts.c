@@ -156,9 +156,15 @@ static void mount_bind(struct job *job) {
     job_fail(job, "open_tree", errno);
     return;
   }
-  if (set_attributes(job, tree, recursive) >= 0 &&
-      syscall(SYS_move_mount, tree, "", AT_FDCWD, job->strings[1], MOVE_MOUNT_F_EMPTY_PATH) < 0)
-    job_fail(job, "move_mount", errno);
+  int is_ready = set_attributes(job, tree, recursive) >= 0;
+  int is_moved =
+      is_ready && syscall(SYS_move_mount, tree, "", AT_FDCWD, job->strings[1], MOVE_MOUNT_F_EMPTY_PATH) == 0;
+  if (is_ready && !is_moved) job_fail(job, "move_mount", errno);
+  /* A shared parent, as "/" is under systemd, has made the mount shared too as it took it in. */
+  struct mount_attr spread = {.propagation = (uint64_t)job->numbers[2]};
+  if (is_moved && spread.propagation != 0 &&
+      syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | recursive, &spread, sizeof spread) < 0)
+    job_fail(job, "mount_setattr", errno);
   close(tree);
 }
 
