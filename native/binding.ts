@@ -63,6 +63,7 @@ export interface Addon {
   listxattr(path: string, follows: 0 | 1): Buffer | Result;
   readlinkat(dirFd: number, path: string): Buffer | Result;
   fstatat(dirFd: number, path: string, flags: number): number[] | Result;
+  tryLock(fd: number): Result;
 
   connectUnix(path: string, type: number): Result;
   listenUnix(path: string, type: number): Result;

@@ -43,6 +43,7 @@ const shapes = {
   listxattr: ["text", "number"],
   readlinkat: ["directory", "text"],
   fstatat: ["directory", "text", "number"],
+  tryLock: ["fd"],
   connectUnix: ["text", "number"],
   listenUnix: ["text", "number"],
   accept: ["fd"],

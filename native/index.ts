@@ -1,5 +1,6 @@
 export { helperPath } from "./binding.ts";
 export { type CapabilitySets, cgroupLayout, type CgroupLayout, kernelCapabilities } from "./facts.ts";
+export { type DirectoryLock, lockDirectory } from "./directory-lock.ts";
 export {
   mkdirInRoot,
   readFileBounded,
@@ -21,7 +22,7 @@ export { pinNamespaces, pinUserNamespace, unpinNamespace } from "./namespaces.ts
 export { type Child, type Command, type ExitStatus, spawn, type StdioSpec } from "./process.ts";
 export { run, type RunCommand, type RunResult } from "./run.ts";
 export { connectSeqpacket, connectThroughRelay, type SeqpacketHandlers, type SeqpacketSocket } from "./sockets.ts";
-export { type ConsoleSocket, openConsoleSocket, recvFds, sendFds, setWindowSize } from "./sockets.ts";
+export { type ConsoleSocket, openConsoleSocket, recvFds, sendDatagram, sendFds, setWindowSize } from "./sockets.ts";
 export { SyscallError } from "./syscall-error.ts";
 export { type FileStatus, syscalls } from "./syscalls.ts";
 export { createEventFd, type DirectoryEvent, type DirectoryEventKind, type EventFd, watchDirectory } from "./watch.ts";

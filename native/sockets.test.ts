@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { getMachine, readable } from "./events.ts";
-import { connectSeqpacket, openConsoleSocket, recvFds, sendFds, setWindowSize } from "./sockets.ts";
+import { connectSeqpacket, openConsoleSocket, recvFds, sendDatagram, sendFds, setWindowSize } from "./sockets.ts";
 
 const seqpacket = 5;
 const stream = 1;
+const datagram = 2;
 let directory: string;
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "berth-sockets-"));
@@ -190,4 +191,18 @@ test("a console socket that gets no descriptor, or is closed, rejects", async ()
   const closed = await openConsoleSocket(path);
   await closed[Symbol.asyncDispose]();
   await expect(closed.terminal).rejects.toThrow("closed");
+});
+
+test.each(["path", "abstract name"])("a datagram reaches a socket by its %s", (kind) => {
+  const { addon } = getMachine();
+  const address = kind === "path" ? join(directory, "notify") : `@${directory}/notify`;
+  const receiver = addon.listenUnix(address, datagram);
+  expect(receiver).toBeGreaterThan(0);
+  sendDatagram(address, "READY=1");
+  sendDatagram(address, "STOPPING=1");
+  const received = [addon.read(receiver, 100), addon.read(receiver, 100)].map(String);
+  closeSync(receiver);
+  expect(received).toEqual(["READY=1", "STOPPING=1"]);
+  expect(() => sendDatagram(address, "late")).toThrow(/ECONNREFUSED/);
+  expect(() => sendDatagram("relative", "lost")).toThrow(/EINVAL/);
 });

@@ -5,6 +5,7 @@ import { type Child, type ExitStatus, spawn } from "./process.ts";
 import { check, checkValue, errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
 const streamType = 1;
+const datagramType = 2;
 const seqpacketType = 5;
 const maxMessageBytes = 64 * 1024;
 const messagesPerTurn = 16;
@@ -259,4 +260,18 @@ export async function openConsoleSocket(path: string): Promise<ConsoleSocket> {
 /** Sets the size of a terminal, in characters. @throws {SyscallError} ENOTTY */
 export function setWindowSize(terminalFd: number, size: { readonly rows: number; readonly columns: number }): void {
   check("ioctl", getMachine().addon.setWindowSize(terminalFd, size.rows, size.columns));
+}
+
+/**
+ * Sends one datagram to a unix socket, named by its path or, behind an `@`, in the abstract namespace. Never waits.
+ *
+ * @throws {SyscallError} ECONNREFUSED or ENOENT where nobody listens, EAGAIN where the receiver's queue is full.
+ */
+export function sendDatagram(address: string, message: string): void {
+  const { addon } = getMachine();
+  const name = address.startsWith("@") ? address : requireAbsolute("connect", address);
+  const fd = check("connect", addon.connectUnix(name, datagramType), address);
+  const sent = addon.send(fd, Buffer.from(message));
+  addon.close(fd);
+  check("send", sent, address);
 }

@@ -173,11 +173,21 @@ export interface Environment {
   readonly path: string;
   /** systemd's notification socket, when it waits for us to be ready. */
   readonly notifySocket: string | undefined;
+  /** systemd restarts us when it does not hear for so long that we live; undefined when it does not watch. */
+  readonly watchdogTimeoutMs: number | undefined;
+}
+
+function readWatchdogTimeout(): number | undefined {
+  const { WATCHDOG_PID: pid, WATCHDOG_USEC: timeoutUs } = process.env;
+  const isForUs = pid === undefined || pid === String(process.pid);
+  const timeoutMs = Number(timeoutUs) / 1000;
+  return isForUs && timeoutMs > 0 ? timeoutMs : undefined;
 }
 
 export function readEnvironment(): Environment {
   return {
     path: process.env["PATH"] ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     notifySocket: process.env["NOTIFY_SOCKET"],
+    watchdogTimeoutMs: readWatchdogTimeout(),
   };
 }

@@ -1,28 +1,20 @@
-import { run, which } from "../native/index.ts";
 import type { Logger } from "../cri-api/index.ts";
+import { sendDatagram } from "../native/index.ts";
 import type { Environment } from "./config.ts";
 
-const notifyTimeoutMs = 5000;
+/** What systemd is told. @see https://www.freedesktop.org/software/systemd/man/252/sd_notify.html */
+export type Notification = "READY=1" | "STOPPING=1" | "WATCHDOG=1";
 
-/**
- * Tells systemd that we are ready, if it waits for that. Node has no unix datagram sockets, so systemd's own program
- * says it for us. A failure is logged: the unit's start timeout tells the operator the rest.
- *
- * @see https://www.freedesktop.org/software/systemd/man/252/sd_notify.html
- */
-export async function notifyReady(environment: Environment, log: Logger): Promise<void> {
-  const { notifySocket, path } = environment;
-  if (notifySocket === undefined) return;
-  const program = await which("systemd-notify", path);
-  if (program === undefined) {
-    log.warn({}, "systemd waits for us to be ready, but systemd-notify is not there to say so");
-    return;
-  }
-  const { status, stderr } = await run({
-    argv: [program, "--ready"],
-    env: { NOTIFY_SOCKET: notifySocket, PATH: path },
-    signal: AbortSignal.timeout(notifyTimeoutMs),
-  });
-  if (status.kind === "exited" && status.code === 0) return;
-  log.warn({ status, stderr: stderr.toString("utf8").trim() }, "systemd-notify failed");
+export type Notify = (notification: Notification) => void;
+
+/** Speaks to the systemd that started us, if one did and listens. What cannot be said is logged, and nothing else. */
+export function createNotify({ notifySocket }: Environment, log: Logger): Notify {
+  if (notifySocket === undefined) return () => undefined;
+  return (notification) => {
+    try {
+      sendDatagram(notifySocket, notification);
+    } catch (thrown) {
+      log.warn({ notification, err: thrown }, "systemd could not be notified");
+    }
+  };
 }

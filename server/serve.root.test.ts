@@ -40,10 +40,38 @@ async function listenSilently(): Promise<
   };
 }
 
+/** systemd's side of sd_notify: what was said, one line each. Node itself speaks no datagrams over unix sockets. */
+async function listenAsSystemd(socket: string): Promise<AsyncDisposable & { readonly heard: () => string[] }> {
+  const program = `use Socket; $| = 1; socket(S, AF_UNIX, SOCK_DGRAM, 0); bind(S, sockaddr_un($ARGV[0])) or die;
+    print "bound\n"; while (defined recv(S, $m, 4096, 0)) { print "$m\n" }`;
+  const child = spawn({
+    argv: ["/usr/bin/perl", "-e", program, socket],
+    env: {},
+    stdio: ["null", "pipe-write", "null"],
+  });
+  let text = "";
+  child.stdio[1]?.setEncoding("utf8").on("data", (more: string) => {
+    text += more;
+  });
+  const heard = (): string[] => text.split("\n").filter((line) => line !== "");
+  await vi.waitFor(() => expect(heard()).toEqual(["bound"]));
+  return {
+    heard: () => heard().slice(1),
+    async [Symbol.asyncDispose]() {
+      child.kill(constants.signals.SIGKILL);
+      await child.exited;
+    },
+  };
+}
+
 /** The daemon as a process of its own, with throwaway state and no network. */
-async function startBerth(directory: string, more = ""): Promise<Served> {
+async function startBerth(
+  directory: string,
+  more = "",
+  environment: Readonly<Record<string, string>> = {},
+  socket = join(directory, "state", "berth.sock"),
+): Promise<Served> {
   await using undo = new AsyncDisposableStack();
-  const socket = join(directory, "state", "berth.sock");
   const config = join(directory, "berth.toml");
   await mkdir(join(directory, "cni"), { recursive: true });
   await writeFile(
@@ -53,7 +81,7 @@ async function startBerth(directory: string, more = ""): Promise<Served> {
   );
   const child = spawn({
     argv: [process.execPath, mainPath, "serve", "--config", config],
-    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", ...environment },
     stdio: ["null", "null", "pipe-write"],
   });
   undo.defer(async () => {
@@ -95,6 +123,36 @@ test("a second daemon on the socket ends with an error, and the first goes on", 
   await using berth = await startBerth(scratch.path);
   await expect(startBerth(scratch.path)).rejects.toThrow(/another server is listening on/);
   expect(await berth.client.unary("Version", {})).toMatchObject({ runtimeName: "berth" });
+});
+
+test("a second daemon on another socket but the same state ends with an error, and the first goes on", async () => {
+  await using scratch = await makeScratch();
+  await using berth = await startBerth(scratch.path);
+  const other = join(scratch.path, "other.sock");
+  await expect(startBerth(scratch.path, "", {}, other)).rejects.toThrow(/another Berth is at work on/);
+  expect(await berth.client.unary("Version", {})).toMatchObject({ runtimeName: "berth" });
+});
+
+test("a killed daemon does not keep its state from the next one", async () => {
+  await using scratch = await makeScratch();
+  const killed = await startBerth(scratch.path);
+  killed.child.kill(constants.signals.SIGKILL);
+  await killed.child.exited;
+  await using next = await startBerth(scratch.path);
+  expect(await next.client.unary("Version", {})).toMatchObject({ runtimeName: "berth" });
+});
+
+test("systemd is told that we are ready, that we live, and that we stop", async () => {
+  await using scratch = await makeScratch();
+  const socket = join(scratch.path, "notify");
+  await using systemd = await listenAsSystemd(socket);
+  await using berth = await startBerth(scratch.path, "", { NOTIFY_SOCKET: socket, WATCHDOG_USEC: "500000" });
+  await vi.waitFor(() => expect(systemd.heard().length).toBeGreaterThan(3), { timeout: 10_000 });
+  berth.child.kill(constants.signals.SIGTERM);
+  expect(await berth.child.exited).toEqual({ kind: "exited", code: 0 });
+  const heard = systemd.heard();
+  expect(heard.filter((line) => line !== "WATCHDOG=1")).toEqual(["READY=1", "STOPPING=1"]);
+  expect(heard.at(-1)).toBe("STOPPING=1");
 });
 
 test("a second signal does not wait for the calls in flight", async () => {

@@ -1,6 +1,7 @@
 import { createCni } from "../cni/index.ts";
 import type { Logger } from "../cri-api/index.ts";
 import { createImageService } from "../image-service/index.ts";
+import type { ImageService } from "../image-service/index.ts";
 import {
   bindMount,
   mountOverlay,
@@ -14,26 +15,32 @@ import {
 } from "../native/index.ts";
 import { loadApparmorProfile } from "../oci/index.ts";
 import { createRuntimeService, readHostFacts } from "../pod-sandbox/index.ts";
+import type { RuntimeService } from "../pod-sandbox/index.ts";
 import type { Config, Environment } from "./config.ts";
 import type { Rooms } from "./daemon.ts";
 import { imageHandlers } from "./image-service.ts";
-import { makePassage } from "./listener.ts";
 import { runtimeHandlers } from "./runtime-service.ts";
 import { openRuntimes } from "./runtimes.ts";
 import { streamHandlers } from "./stream-urls.ts";
 import { createStreamingServer } from "./streaming/index.ts";
 import { readVersion } from "./version.ts";
 
-/** Opens every room with its part of the configuration, those below first; they are disposed the other way round. */
-export async function openRooms(parts: {
+export interface WiringParts {
   readonly config: Config;
   readonly environment: Environment;
   readonly log: Logger;
-}): Promise<Rooms> {
+}
+
+/** The rooms that do the work, without a transport. */
+export interface Services extends AsyncDisposable {
+  readonly pods: RuntimeService;
+  readonly images: ImageService;
+}
+
+/** Opens the rooms with their parts of the configuration, those below first; they are disposed the other way round. */
+export async function openServices(parts: WiringParts): Promise<Services> {
   const { config, log } = parts;
   await using undo = new AsyncDisposableStack();
-  await makePassage(config.root);
-  await makePassage(config.state);
 
   const runtimes = await openRuntimes(parts);
   const network = undo.use(await createCni({ config: config.cni, log, run, watchDirectory }));
@@ -56,6 +63,15 @@ export async function openRooms(parts: {
     }),
   );
 
+  const open = undo.move();
+  return { pods, images, [Symbol.asyncDispose]: () => open.disposeAsync() };
+}
+
+/** The services, the streaming server before them, and who answers which RPC. */
+export async function openRooms(parts: WiringParts): Promise<Rooms> {
+  const { config, log } = parts;
+  await using undo = new AsyncDisposableStack();
+  const { pods, images } = undo.use(await openServices(parts));
   const streaming = undo.use(await createStreamingServer({ config: config.streaming, backend: pods.streams, log }));
 
   const open = undo.move();

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -28,6 +29,14 @@ static napi_value js_openat2(napi_env env, napi_callback_info info) {
   how.resolve = (uint64_t)args_integer(&args, 4, 0, 63);
   if (args.error != 0) return args_answer(&args, 0);
   return args_answer(&args, result_of(syscall(SYS_openat2, directory, path, &how, sizeof how)));
+}
+
+/* tryLock(fd): an exclusive lock of the open file, or -EWOULDBLOCK; it ends with the last descriptor. */
+static napi_value js_try_lock(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int fd = args_fd(&args, 0);
+  return args_answer(&args, args.error != 0 ? 0 : result_of(flock(fd, LOCK_EX | LOCK_NB)));
 }
 
 static napi_value js_mkdirat(napi_env env, napi_callback_info info) {
@@ -229,5 +238,5 @@ const struct entry path_entries[] = {
     {"renameat", js_renameat},   {"fchownat", js_fchownat},     {"fchmodat", js_fchmodat},
     {"fchmod", js_fchmod},       {"utimensat", js_utimensat},   {"setxattr", js_setxattr},
     {"getxattr", js_getxattr},   {"listxattr", js_listxattr},   {"readlinkat", js_readlinkat},
-    {"fstatat", js_fstatat},     {NULL, NULL},
+    {"fstatat", js_fstatat},     {"tryLock", js_try_lock},      {NULL, NULL},
 };

@@ -12,16 +12,24 @@
 
 enum { max_sent_fds = 16, max_message_bytes = 1 << 20 };
 
-/* A path too long for sun_path goes through its directory's descriptor, which the caller closes. */
+/*
+ * A path too long for sun_path goes through its directory's descriptor, which the caller closes. A leading @ is systemd's
+ * way to write an abstract name, whose length counts. Answers the address's length.
+ */
 static int make_address(const char *path, struct sockaddr_un *address, int *directory) {
   *directory = -1;
   memset(address, 0, sizeof *address);
   address->sun_family = AF_UNIX;
   size_t length = strlen(path);
   if (length == 0) return -ENOENT;
+  if (path[0] == '@') {
+    if (length > sizeof address->sun_path) return -ENAMETOOLONG;
+    memcpy(address->sun_path + 1, path + 1, length - 1);
+    return (int)(offsetof(struct sockaddr_un, sun_path) + length);
+  }
   if (length < sizeof address->sun_path) {
     memcpy(address->sun_path, path, length);
-    return 0;
+    return sizeof *address;
   }
   const char *slash = strrchr(path, '/');
   if (slash == NULL || slash == path) return -ENAMETOOLONG;
@@ -33,7 +41,7 @@ static int make_address(const char *path, struct sockaddr_un *address, int *dire
   if (*directory < 0) return -error;
   int written =
       snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s", *directory, slash + 1);
-  if (written > 0 && (size_t)written < sizeof address->sun_path) return 0;
+  if (written > 0 && (size_t)written < sizeof address->sun_path) return sizeof *address;
   close(*directory);
   return -ENAMETOOLONG;
 }
@@ -46,14 +54,15 @@ static napi_value open_unix(napi_env env, napi_callback_info info, bool is_liste
   if (args.error != 0) return args_answer(&args, 0);
   struct sockaddr_un address;
   int directory;
-  int error = make_address(path, &address, &directory);
-  if (error < 0) return args_answer(&args, error);
+  int length = make_address(path, &address, &directory);
+  if (length < 0) return args_answer(&args, length);
   int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int result = fd;
   const struct sockaddr *generic = (const struct sockaddr *)&address;
-  if (fd >= 0 && is_listening) result = bind(fd, generic, sizeof address) < 0 ? -1 : listen(fd, 16);
-  if (fd >= 0 && !is_listening) result = connect(fd, generic, sizeof address);
-  error = errno;
+  if (fd >= 0 && is_listening) result = bind(fd, generic, (socklen_t)length);
+  if (result >= 0 && is_listening && type != SOCK_DGRAM) result = listen(fd, 16);
+  if (fd >= 0 && !is_listening) result = connect(fd, generic, (socklen_t)length);
+  int error = errno;
   if (directory >= 0) close(directory);
   if (result >= 0) return args_answer(&args, fd);
   if (fd >= 0) close(fd);
