@@ -8,6 +8,8 @@ export interface ImageServiceConfig {
   readonly root: string;
   /** Mirrors, and permission for plain HTTP, by registry host as it stands in references: `docker.io`. */
   readonly registries: Registries;
+  /** Images that kubelet's garbage collection keeps: names, or full names with `*` for any text. */
+  readonly pinned?: readonly string[] | undefined;
   /** What to choose from an index; this machine's own when absent. */
   readonly platform?: Platform | undefined;
   readonly limits?: Partial<PullLimits> | undefined;

@@ -9,6 +9,7 @@ import { imageFsInfo } from "./image-fs-info.ts";
 import { createImagePuller } from "./image-pull.ts";
 import { removeImage } from "./image-remove.ts";
 import { imageStatus, listImages } from "./image-status.ts";
+import { createPinning } from "./pinned.ts";
 import type { PullProgress } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
 import { createTokenCache, type Token } from "./registry/tokens.ts";
@@ -97,7 +98,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   const layerFiles = createLayerFiles({ directory: layersDirectory, bootId, host, log });
   const layers = undo.use(await openLayerStore(layerFiles, log));
   const imageFiles = createImageFiles({ directory: join(config.root, "images"), host, log });
-  const images = await openImageStore(imageFiles, layers);
+  const images = await openImageStore(imageFiles, layers, createPinning(config.pinned ?? []));
   const tokens = createTokenCache();
   const { maxWorkers: maxThreads, workerIdleMs: idleMs } = config;
   const onToken = (key: string, token: Token): void => tokens.set(key, token);

@@ -88,6 +88,11 @@ const streaming = table({
   ),
 });
 
+const pinnedImage = v.pipe(
+  text,
+  v.regex(/^[A-Za-z0-9._:/@[\]*-]{1,512}$/, "must be an image's name, or a full name with * for any text"),
+);
+
 const registry = table({
   mirrors: v.optional(v.array(mirror, "must be a list of hosts"), []),
   insecure: v.optional(v.boolean("must be true or false"), false),
@@ -111,6 +116,7 @@ export const configSchema = table({
   }),
   cni: v.optional(cni, {}),
   streaming: v.optional(streaming, {}),
+  pinned_images: v.optional(v.array(pinnedImage, "must be a list of names"), []),
   registries: v.optional(v.pipe(anyTable, v.record(registryHost, registry)), {}),
 });
 

@@ -24,6 +24,10 @@ default_runtime = "crun"
 # The monitor that stays with each container while Berth restarts: a path, or a name to find in PATH.
 monitor = "conmon"
 
+# Images that kubelet's garbage collection shall keep: names, or full names with * for any text, as in
+# "registry.k8s.io/pause:*". RemoveImage removes them all the same.
+pinned_images = []
+
 # One table per runtime handler (RuntimeClass.handler); path is a path, or a name to find in PATH.
 # These two exist even if no file names them. A handler other than the default one whose program is missing is
 # left out, with a warning.

@@ -29,6 +29,8 @@ export interface Config {
     readonly defaultNetwork?: string;
   };
   readonly streaming: StreamingConfig;
+  /** Names, or full names with `*` for any text. */
+  readonly pinnedImages: readonly string[];
   /** By host or host:port. */
   readonly registries: Readonly<Record<string, { readonly mirrors: readonly string[]; readonly insecure: boolean }>>;
 }
@@ -137,6 +139,7 @@ function toConfig(table: ConfigTable): Config {
     runtimes: table.runtimes,
     cni: { confDir: conf_dir, pluginDirs: plugin_dirs, cacheDir: cache_dir, ...defaultNetwork },
     streaming: toStreaming(table.streaming),
+    pinnedImages: table.pinned_images,
     registries: table.registries,
   });
 }

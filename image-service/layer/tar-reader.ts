@@ -9,6 +9,13 @@ export interface TarSink {
   end(): void;
 }
 
+export interface TarReaderOptions {
+  /** Takes all of the archive but the contents of its files. What it is given is not kept. */
+  readonly onSkeleton?: ((bytes: Buffer) => void) | undefined;
+  /** What is read is such a skeleton: the contents of files are elsewhere. */
+  readonly isSkeleton?: boolean | undefined;
+}
+
 export interface TarReader {
   /** Takes the next bytes of the archive; chunks may be cut anywhere and are not kept. */
   write(chunk: Buffer): void;
@@ -19,6 +26,7 @@ export interface TarReader {
 interface State {
   readonly sink: TarSink;
   readonly limits: TarLimits;
+  readonly options: TarReaderOptions;
   readonly metadata: Metadata;
   /** The start of a header that a chunk cut. */
   readonly partial: Buffer;
@@ -48,6 +56,7 @@ function beginMember(state: State, block: Buffer): void {
     state.dataLeft = entry.size;
   }
   state.paddingLeft = (blockBytes - (state.dataLeft % blockBytes)) % blockBytes;
+  if (state.options.isSkeleton && state.metadataHeader === undefined) state.dataLeft = 0;
   if (state.dataLeft === 0) endMember(state);
 }
 
@@ -91,11 +100,23 @@ function step(state: State, chunk: Buffer, offset: number): number {
   return takePartial(state, chunk.subarray(offset, offset + Math.min(blockBytes - state.partialBytes, available)));
 }
 
+/** Consumes a whole chunk, what follows the archive's end as well. */
+function take(state: State, chunk: Buffer): void {
+  const { onSkeleton } = state.options;
+  for (let offset = 0; offset < chunk.length; ) {
+    const isContent = state.dataLeft > 0 && state.metadataHeader === undefined;
+    const length = state.zeroBlocks < 2 ? step(state, chunk, offset) : chunk.length - offset;
+    if (!isContent) onSkeleton?.(chunk.subarray(offset, offset + length));
+    offset += length;
+  }
+}
+
 /** A push parser for ustar, pax and GNU tar. Nothing is buffered but a header and the metadata of one entry. */
-export function createTarReader(sink: TarSink, limits: TarLimits): TarReader {
+export function createTarReader(sink: TarSink, limits: TarLimits, options: TarReaderOptions = {}): TarReader {
   const state: State = {
     sink,
     limits,
+    options,
     metadata: createMetadata(limits),
     partial: Buffer.alloc(blockBytes),
     partialBytes: 0,
@@ -105,9 +126,7 @@ export function createTarReader(sink: TarSink, limits: TarLimits): TarReader {
     metadataHeader: undefined,
   };
   return {
-    write(chunk) {
-      for (let offset = 0; offset < chunk.length && state.zeroBlocks < 2; ) offset += step(state, chunk, offset);
-    },
+    write: (chunk) => take(state, chunk),
     finish() {
       // Like Go's reader, the end of the input between two entries ends the archive as well.
       const isBetween = state.dataLeft === 0 && state.paddingLeft === 0 && state.partialBytes === 0;

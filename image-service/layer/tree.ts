@@ -21,11 +21,13 @@ export interface TreeUsage {
 export interface LayerTree extends TarSink, Disposable {
   /** Gives the folders their owners, modes and times, which unpacking into them would have changed. */
   finish(): TreeUsage;
+  /** Whether the contents of all files of the archive are there: no later entry took the place of an earlier one. */
+  isComplete(): boolean;
 }
 
 type TreeLimits = Pick<PullLimits, "layerEntries" | "pathDepth">;
 
-const whiteoutPrefix = ".wh.";
+export const whiteoutPrefix = ".wh.";
 const opaqueName = ".wh..wh..opq";
 /** A longer target does not fit an ext4 or xfs inode. */
 const inlineTargetBytes = 59;
@@ -37,6 +39,7 @@ interface State {
   /** Folders by path; undefined for one that the archive did not name itself. */
   readonly seen: Map<string, Attributes | undefined>;
   openFile: { readonly fd: number; readonly entry: TarEntry } | undefined;
+  isComplete: boolean;
   entries: number;
   usedBytes: number;
   inodes: number;
@@ -44,6 +47,7 @@ interface State {
 
 /** Makes room for a new entry: what an earlier one put there goes, unless both are folders. */
 function clear(state: State, folderFd: number, path: EntryPath): void {
+  if (kindAt(folderFd, path.base) !== "whiteout") state.isComplete = false;
   removeAt(folderFd, path.base);
   state.folders.forget();
 }
@@ -125,6 +129,7 @@ function addNode(state: State, path: EntryPath, entry: TarEntry): void {
 function addEntry(state: State, entry: TarEntry): void {
   const path = parseEntryPath(entry.name, state.limits.pathDepth);
   if (path.base.startsWith(whiteoutPrefix)) {
+    if (entry.size > 0) state.isComplete = false;
     addWhiteout(state, path);
     return;
   }
@@ -198,6 +203,7 @@ export function createLayerTree(rootFd: number, limits: TreeLimits): LayerTree {
       state.seen.set(path, undefined);
     }),
     openFile: undefined,
+    isComplete: true,
     entries: 0,
     usedBytes: 0,
     inodes: 0,
@@ -222,6 +228,7 @@ export function createLayerTree(rootFd: number, limits: TreeLimits): LayerTree {
       for (const [path, attributes] of state.seen) finishFolder(state, path, attributes);
       return { usedBytes: state.usedBytes, inodes: state.inodes };
     },
+    isComplete: () => state.isComplete,
     [Symbol.dispose]() {
       state.folders[Symbol.dispose]();
       if (state.openFile !== undefined) syscalls.close(state.openFile.fd);

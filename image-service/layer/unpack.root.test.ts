@@ -11,7 +11,9 @@ import { run, syscalls, which } from "../../native/index.ts";
 import { defaultLimits, type PullLimits } from "../registry/limits.ts";
 import { makeTar, sha256, tarHeader, type TestEntry } from "../testing.ts";
 import { openFlags } from "./root-calls.ts";
+import { reassembleLayer } from "./reassemble.ts";
 import { type UnpackedLayer, unpackLayer } from "./unpack.ts";
+import { verifyLayer } from "./verify.ts";
 
 let scratch: string;
 
@@ -145,8 +147,10 @@ describe("against GNU tar", () => {
   test("disk use is told as du tells it", async () => {
     const root = await growTree();
     const unpacked = await unpack(await exec(["tar", "-cf", "-", "."], root));
-    const [blocks] = (await exec(["du", "-s", "--block-size=1", unpacked.root])).toString("utf8").split("\t");
-    const [inodes] = (await exec(["du", "-s", "--inodes", unpacked.root])).toString("utf8").split("\t");
+    const [blocks] = (await exec(["du", "-s", "--block-size=1", join(unpacked.root, "..")]))
+      .toString("utf8")
+      .split("\t");
+    const [inodes] = (await exec(["du", "-s", "--inodes", join(unpacked.root, "..")])).toString("utf8").split("\t");
     expect(Math.abs(unpacked.usedBytes - Number(blocks))).toBeLessThan(Number(blocks) / 100);
     expect(unpacked.inodes).toBe(Number(inodes));
   });
@@ -420,5 +424,98 @@ describe("a hostile layer", () => {
     for (const [, entries] of attacks) await unpackEntries(entries).catch(() => undefined);
     await unpackEntries(Array.from({ length: 400 }, (_, index) => ({ name: `d${index}/f`, content: "x" })));
     expect(count()).toBe(before);
+  });
+});
+
+describe("an unpacked layer", () => {
+  const odd: TestEntry[] = [
+    { name: "d/", type: "5", mode: 0o1777 },
+    { name: "d/file", content: "x".repeat(1300), mode: 0o4755, uid: 5, gid: 6 },
+    { name: "d/again", type: "1", link: "d/file" },
+    { name: "d/", type: "5", mode: 0o700 },
+    { name: "link", type: "2", link: "../../etc/passwd" },
+    { name: `${"long/".repeat(40)}name`, content: "y", pax: { path: `${"long/".repeat(40)}näme`, mtime: "5.25" } },
+    { name: "fifo", type: "6" },
+    { name: "null", type: "3", major: 1, minor: 3 },
+    { name: ".wh.gone", content: "" },
+    { name: "back", content: "z" },
+    { name: "implicit/folder/empty", content: "" },
+  ];
+  const trailing = Buffer.concat([makeTar(odd), Buffer.alloc(8192), Buffer.from("after the end")]);
+
+  async function bytesOf(directory: string): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of reassembleLayer({ directory, limits: defaultLimits })) chunks.push(chunk);
+    return Buffer.concat(chunks);
+  }
+  async function unpackIn(tar: Buffer, size = 50_000): Promise<string> {
+    const directory = await mkdtemp(join(scratch, "layer-"));
+    await unpackLayer(cut(tar, size), { directory, diffId: sha256(tar), limits: defaultLimits });
+    return directory;
+  }
+  const verify = async (directory: string, tar: Buffer): Promise<string | undefined> =>
+    verifyLayer({ directory, diffId: sha256(tar), limits: defaultLimits });
+
+  test.each([1, 511, 512, 513, 50_000])(
+    "makes its archive again to the byte, read %i bytes at a time",
+    async (size) => {
+      const directory = await unpackIn(trailing, size);
+      expect((await bytesOf(directory)).equals(trailing)).toBe(true);
+      expect(await verify(directory, trailing)).toBeUndefined();
+    },
+  );
+
+  test("makes GNU tar's own archives again, in every format it writes", async () => {
+    const source = join(scratch, "source");
+    await mkdir(join(source, "a".repeat(200)), { recursive: true });
+    for (let index = 0; index < 50; index += 1)
+      await writeFile(join(source, "a".repeat(200), `${index}`), Buffer.alloc(index * 997, index));
+    for (const format of ["gnu", "pax", "oldgnu"]) {
+      const tar = await exec(["tar", `--format=${format}`, "-cf", "-", "-C", source, "."]);
+      expect((await bytesOf(await unpackIn(tar))).equals(tar)).toBe(true);
+    }
+  });
+
+  test("whose whiteout gave way to a file of the same layer is made again all the same", async () => {
+    const tar = makeTar([{ name: ".wh.f" }, { name: "f", content: "new" }, { name: "d/.wh..wh..opq" }]);
+    const directory = await unpackIn(tar);
+    expect((await bytesOf(directory)).equals(tar)).toBe(true);
+  });
+
+  test.each([
+    [
+      "a file that comes twice",
+      [
+        { name: "f", content: "1" },
+        { name: "f", content: "2" },
+      ],
+    ],
+    [
+      "a file in the place of a folder",
+      [
+        { name: "f/a", content: "1" },
+        { name: "f", content: "2" },
+      ],
+    ],
+    ["a whiteout with content", [{ name: ".wh.f", content: "1" }]],
+  ])("with %s cannot be made again, and has no skeleton", async (_, entries) => {
+    const directory = await unpackIn(makeTar(entries));
+    await expect(bytesOf(directory)).rejects.toThrow("ENOENT");
+    expect(readdirSync(directory)).toEqual(["diff"]);
+  });
+
+  test.each<[string, string, (diff: string) => Promise<unknown>]>([
+    ["another byte", "content has the digest", (diff) => writeFile(join(diff, "d/file"), "x".repeat(1299).concat("y"))],
+    ["a shorter file", 'file "d/file" has changed its size', (diff) => writeFile(join(diff, "d/file"), "x")],
+    ["a missing file", 'file "back" is missing', (diff) => rm(join(diff, "back"))],
+    ["a missing empty file", '"implicit/folder/empty" is missing', (diff) => rm(join(diff, "implicit/folder/empty"))],
+    ["another mode", '"d/file" has changed its kind, mode', (diff) => exec(["chmod", "700", join(diff, "d/file")])],
+    ["another owner", '"fifo" has changed its kind, mode', (diff) => exec(["chown", "7:8", join(diff, "fifo")])],
+    ["another link target", '"link" points elsewhere', (diff) => exec(["ln", "-sfn", "/x", join(diff, "link")])],
+    ["a link for a file", 'file "back" is missing', (diff) => exec(["ln", "-sf", "/etc/passwd", join(diff, "back")])],
+  ])("with %s is damaged", async (_, text, damage) => {
+    const directory = await unpackIn(trailing);
+    await damage(join(directory, "diff"));
+    expect(await verify(directory, trailing)).toContain(text);
   });
 });

@@ -1,4 +1,4 @@
-import { closeSync, constants, mkdirSync, openSync } from "node:fs";
+import { closeSync, constants, lstatSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 
 import { syscalls } from "../../native/index.ts";
@@ -6,11 +6,12 @@ import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { decompress } from "./decompress.ts";
 import { LayerError } from "./layer-error.ts";
+import { createSkeleton } from "./skeleton.ts";
 import { createTarReader } from "./tar-reader.ts";
 import { createLayerTree, type TreeUsage } from "./tree.ts";
 
 export interface UnpackTarget {
-  /** An empty folder of ours; the layer goes to `diff` in it. */
+  /** An empty folder of ours; the layer goes to `diff` in it, its archive's skeleton beside that. */
   readonly directory: string;
   readonly diffId: Digest;
   readonly limits: PullLimits;
@@ -32,7 +33,8 @@ async function unpackInto(
 ): Promise<UnpackedLayer> {
   const { limits, diffId } = target;
   using tree = createLayerTree(rootFd, limits);
-  const reader = createTarReader(tree, limits);
+  using skeleton = createSkeleton(target.directory);
+  const reader = createTarReader(tree, limits, { onSkeleton: (bytes) => skeleton.add(bytes) });
   const hash = createDigestHash(diffId);
   let uncompressedBytes = 0;
   for await (const chunk of decompress(source)) {
@@ -46,7 +48,13 @@ async function unpackInto(
   reader.finish();
   const actual = finishDigest(diffId, hash);
   if (actual !== diffId) throw new LayerError(`the layer unpacks to ${actual}, the image config says ${diffId}`);
-  return { ...tree.finish(), uncompressedBytes };
+  const usage = tree.finish();
+  const own = { usedBytes: lstatSync(target.directory).blocks * 512, inodes: 1 };
+  if (tree.isComplete()) {
+    own.usedBytes += skeleton.finish();
+    own.inodes += 1;
+  } else skeleton.discard();
+  return { usedBytes: usage.usedBytes + own.usedBytes, inodes: usage.inodes + own.inodes, uncompressedBytes };
 }
 
 /**

@@ -85,7 +85,11 @@ export function repoDigestsOf(names: readonly ImageName[]): readonly string[] {
 }
 
 /** The image a record describes. */
-export function imageOf(record: ImageRecord, layerBytes: (diffId: Digest) => number): StoredImage {
+export function imageOf(
+  record: ImageRecord,
+  layerBytes: (diffId: Digest) => number,
+  isPinned: (names: readonly ImageName[]) => boolean,
+): StoredImage {
   const { config, platform } = parseImageDocument(record.configJson);
   const { id, manifestDigest, names, layers } = record;
   const diffIds = new Set(layers.map(({ diffId }) => diffId));
@@ -101,6 +105,6 @@ export function imageOf(record: ImageRecord, layerBytes: (diffId: Digest) => num
     repoTags: repoTagsOf(names),
     repoDigests: repoDigestsOf(names),
     sizeBytes: BigInt(size),
-    pinned: false,
+    pinned: isPinned(names),
   };
 }

@@ -1,5 +1,6 @@
 import { createKeyedLock, type KeyedLock } from "../../native/index.ts";
 import type { Digest } from "../digest.ts";
+import type { IsPinned } from "../pinned.ts";
 import type { ImageFiles } from "./image-files.ts";
 import { mergeName, removeTag, settleTags } from "./image-names.ts";
 import { type ImageName, type ImageRecord, imageOf, type StoredImage } from "./image-record.ts";
@@ -28,6 +29,7 @@ export interface ImageStore {
 interface State {
   readonly files: ImageFiles;
   readonly layers: LayerStore;
+  readonly isPinned: IsPinned;
   readonly images: Map<string, StoredImage>;
   readonly holds: Map<string, LayerHold>;
   /** Ids by `repository:tag` and `repository@digest`. */
@@ -47,7 +49,7 @@ function exclusively<T>({ lock }: State, work: () => Promise<T>): Promise<T> {
 
 function show(state: State, record: ImageRecord): StoredImage {
   const { layers, images, holds, ids } = state;
-  const image = imageOf(record, (diffId) => layers.get(diffId)?.usedBytes ?? 0);
+  const image = imageOf(record, (diffId) => layers.get(diffId)?.usedBytes ?? 0, state.isPinned);
   images.set(image.id, image);
   if (!holds.has(image.id)) holds.set(image.id, layers.hold(image.layers.map(({ diffId }) => diffId)));
   for (const name of namesOf(image)) ids.set(name, image.id);
@@ -96,10 +98,11 @@ async function remove(state: State, id: string): Promise<void> {
   await done;
 }
 
-export async function openImageStore(files: ImageFiles, layers: LayerStore): Promise<ImageStore> {
+export async function openImageStore(files: ImageFiles, layers: LayerStore, isPinned: IsPinned): Promise<ImageStore> {
   const state: State = {
     files,
     layers,
+    isPinned,
     images: new Map(),
     holds: new Map(),
     ids: new Map(),

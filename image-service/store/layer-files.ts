@@ -40,6 +40,8 @@ export interface LayerFilesParts {
 }
 
 const recordName = "layer.json";
+/** The record's own block. */
+const recordBytes = 4096;
 const maxRecordBytes = 64 << 10;
 const temporaryPrefix = ".";
 const syncTimeoutMs = 600_000;
@@ -82,7 +84,7 @@ export function createLayerFiles(parts: LayerFilesParts): LayerFiles {
       await mkdir(path, { mode: 0o700 });
       try {
         const { usedBytes, inodes, uncompressedBytes } = await unpack(path, signal);
-        const info = { diffId, usedBytes, inodes, uncompressedBytes };
+        const info = { diffId, usedBytes: usedBytes + recordBytes, inodes: inodes + 1, uncompressedBytes };
         const record: LayerRecord = { schemaVersion: 1, ...info, bootId, isDurable: false };
         await writeFile(join(path, recordName), JSON.stringify(record), { mode: 0o600 });
         signal.throwIfAborted();

@@ -1,0 +1,94 @@
+import { constants } from "node:fs";
+
+import { type FileStatus, SyscallError, syscalls } from "../../native/index.ts";
+import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
+import type { PullLimits } from "../registry/limits.ts";
+import { describeName, parseEntryPath } from "./entry-path.ts";
+import { LayerError } from "./layer-error.ts";
+import { reassembleLayer } from "./reassemble.ts";
+import { fileTypes, openDirectory } from "./root-calls.ts";
+import type { EntryKind, TarEntry } from "./tar-entry.ts";
+import { whiteoutPrefix } from "./tree.ts";
+
+export interface LayerToVerify {
+  readonly directory: string;
+  readonly diffId: Digest;
+  readonly limits: PullLimits;
+  readonly onProgress?: ((bytes: number) => void) | undefined;
+}
+
+const typeBits: Readonly<Record<EntryKind, number | undefined>> = {
+  file: constants.S_IFREG,
+  directory: fileTypes.directory,
+  symlink: constants.S_IFLNK,
+  character: fileTypes.character,
+  block: fileTypes.block,
+  fifo: fileTypes.fifo,
+  hardlink: undefined, // that of its target
+};
+
+function isAsArchived(status: FileStatus, entry: TarEntry): boolean {
+  const type = typeBits[entry.kind];
+  if (type === undefined) return true;
+  const hasMode = entry.kind === "symlink" || (status.mode & 0o7777) === entry.mode;
+  const isOwned = status.uid === entry.uid && status.gid === entry.gid;
+  return (status.mode & fileTypes.mask) === type && hasMode && isOwned;
+}
+
+/** What is wrong with a member on the disk, besides its content. */
+function faultOf(rootFd: number, entry: TarEntry, limits: PullLimits): string | undefined {
+  const path = parseEntryPath(entry.name, limits.pathDepth);
+  if (path.base.startsWith(whiteoutPrefix)) return undefined;
+  const folderFd = openDirectory(rootFd, path.folder);
+  if (folderFd === undefined) return "is missing";
+  try {
+    const status = syscalls.fstatat(folderFd, path.base);
+    if (status === undefined) return "is missing";
+    if (!isAsArchived(status, entry)) return "has changed its kind, mode or owner";
+    const isLink = entry.kind === "symlink";
+    if (isLink && syscalls.readlinkat(folderFd, path.base).toString("utf8") !== entry.linkName)
+      return "points elsewhere";
+    return undefined;
+  } finally {
+    syscalls.close(folderFd);
+  }
+}
+
+/** Holds the archive that the files on the disk make against the layer's digest. */
+async function verifyContent(layer: LayerToVerify, faults: Map<string, string>): Promise<void> {
+  const { directory, diffId, limits, onProgress } = layer;
+  const hash = createDigestHash(diffId);
+  let bytes = 0;
+  const onEntry = (rootFd: number, entry: TarEntry): void => {
+    const fault = faultOf(rootFd, entry, limits);
+    if (fault === undefined) faults.delete(entry.name);
+    else faults.set(entry.name, fault); // the last member of a name is the one that counts
+  };
+  for await (const chunk of reassembleLayer({ directory, limits, onEntry })) {
+    hash.update(chunk);
+    bytes += chunk.length;
+    onProgress?.(bytes);
+  }
+  const actual = finishDigest(diffId, hash);
+  if (actual !== diffId) throw new LayerError(`its content has the digest ${actual}`);
+}
+
+/**
+ * Compares a layer on the disk with what was unpacked: the content of every file by the layer's digest, kinds, modes,
+ * owners and link targets by the archive's headers.
+ *
+ * @returns what is wrong with it; nothing when it is whole.
+ * @throws `ENOENT` when it has no skeleton to compare with.
+ */
+export async function verifyLayer(layer: LayerToVerify): Promise<string | undefined> {
+  const faults = new Map<string, string>();
+  try {
+    await verifyContent(layer, faults);
+  } catch (thrown) {
+    if (thrown instanceof LayerError) return thrown.message;
+    if (thrown instanceof SyscallError) return thrown.message; // a folder is a folder no more
+    throw thrown;
+  }
+  const [first] = faults;
+  return first === undefined ? undefined : `${describeName(first[0])} ${first[1]}`;
+}
