@@ -3,6 +3,9 @@ export { createRuntime } from "./runtime/runtime.ts";
 export type { ContainerExit, CreateProcess, CreatedProcess, WindowSize } from "./runtime/types.ts";
 export type { ExecCommand, ExecLimits, ExecResult, ExecStreams } from "./runtime/types.ts";
 export type { Runtime, RuntimeConfig, RuntimeFeatures, RuntimeParts } from "./runtime/types.ts";
+/** What a runtime is and what it can, asked of its program. */
+export { probeRuntime } from "./runtime/features.ts";
+export type { RuntimeFacts } from "./runtime/features.ts";
 /** Where a process's cgroups are, and what they have counted. */
 export { cgroupPathsOfParent, readCgroupMounts, readCgroupPaths } from "./runtime/cgroup-paths.ts";
 export type { CgroupMounts, CgroupPaths } from "./runtime/cgroup-paths.ts";

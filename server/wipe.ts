@@ -1,4 +1,4 @@
-import { readdir, rmdir } from "node:fs/promises";
+import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Call, Logger, MethodName } from "../cri-api/index.ts";
 import { readMountTable, removeTree, unmount } from "../native/index.ts";
@@ -24,7 +24,7 @@ export class WipeRefused extends Error {
 }
 
 export interface WipeParts {
-  readonly config: Pick<Config, "root" | "state">;
+  readonly config: Pick<Config, "root" | "state" | "socket">;
   /** Opens the rooms; the directories are claimed already. */
   readonly openServices: () => Promise<Services>;
   /** Running containers are killed, and what cannot be taken down is passed over. */
@@ -47,8 +47,9 @@ export interface WipeReport {
 export async function wipe(parts: WipeParts): Promise<WipeReport> {
   const report = await takeEverythingDown(parts);
   if (report.failures.length > 0 && !parts.isForced) return report;
-  const { root, state } = parts.config;
+  const { root, state, socket } = parts.config;
   await unmountBelow([root, state]);
+  await rm(socket, { force: true }); // of a daemon that was killed
   const left = [...(await removeDirectory(state)), ...(await removeDirectory(root))];
   return { ...report, failures: [...report.failures, ...left.map((path) => `"${path}" is not ours, it was left`)] };
 }

@@ -42,11 +42,18 @@ const bridgeList = JSON.stringify({
   plugins: [{ type: "bridge", ipam: { type: "host-local" } }, { type: "portmap" }],
 });
 
+const roomy = { type: 0xef53, totalBytes: 2 ** 40, freeBytes: 2 ** 39, totalInodes: 1e6, freeInodes: 9e5 };
+
 function createHealthyMachine(over: Partial<Machine> = {}, files: Readonly<Record<string, string>> = {}): Machine {
   const texts: Readonly<Record<string, string>> = {
     "/proc/filesystems": "nodev\tproc\nnodev\toverlay\n\text4\n",
     "/proc/sys/kernel/seccomp/actions_avail": "kill_process errno allow",
     "/sys/fs/cgroup/unified/cgroup.controllers": "\n",
+    "/proc/sys/fs/inotify/max_user_instances": "8192\n",
+    "/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n",
+    ...Object.fromEntries(
+      ["net", "ipc", "uts", "mnt", "pid"].map((kind) => [`/proc/sys/user/max_${kind}_namespaces`, "1000\n"]),
+    ),
     "/etc/cni/net.d/10-bridge.conflist": bridgeList,
     ...files,
   };
@@ -57,10 +64,17 @@ function createHealthyMachine(over: Partial<Machine> = {}, files: Readonly<Recor
   return {
     userId: 0,
     findProgram: async (name) => `/usr/bin/${name}`,
+    kernelRelease: "6.1.0-44-amd64",
     versionOf: async (program) => `${program} version 1`,
+    runtimeFacts: async () => ({
+      name: "crun",
+      version: "1.21",
+      features: { userNamespaces: true, recursiveReadOnlyMounts: true },
+    }),
     readText: async (path) => texts[path],
     listNames: async (directory) => names[directory] ?? [],
-    fileSystemOf: async () => 0xef53,
+    fileSystemOf: async (path) => (path.startsWith("/run/") ? { ...roomy, type: 0x0102_1994 } : roomy),
+    whyTaken: async () => undefined,
     capabilities: async () => 2n ** 41n - 1n,
     cgroupLayout: async () => "hybrid",
     mounts: async () => hybridMounts,
@@ -171,7 +185,7 @@ test("no overlay, an overlay below, and no seccomp are told", async () => {
     "fail overlayfs",
     "warn seccomp",
   ]);
-  const nested = createHealthyMachine({ fileSystemOf: async () => 0x794c_7630 });
+  const nested = createHealthyMachine({ fileSystemOf: async () => ({ ...roomy, type: 0x794c_7630 }) });
   expect((await problemsOf(nested))[0]?.text).toContain('"/data/berth" lies on an overlay itself');
 });
 
@@ -191,4 +205,96 @@ test("AppArmor without its parser is named: containers would run without a profi
   expect(await problemsOf(createHealthyMachine({ findProgram }, files))).toEqual([
     expect.objectContaining({ level: "warn", subject: "apparmor", cure: "apt-get install apparmor" }),
   ]);
+});
+
+test("an old kernel, and one that allows no namespaces, fail", async () => {
+  const old = createHealthyMachine({ kernelRelease: "5.4.0-26-generic" });
+  expect((await problemsOf(old)).map(({ level, text }) => `${level} ${text}`)).toEqual([
+    "fail 5.4.0-26-generic is older than 5.6; no file of an image can be opened",
+  ]);
+  const files = { "/proc/sys/user/max_net_namespaces": "0\n", "/proc/sys/user/max_uts_namespaces": "0\n" };
+  expect(await problemsOf(createHealthyMachine({}, files))).toEqual([
+    {
+      level: "fail",
+      subject: "kernel",
+      text: "no namespaces may be made of: net, uts",
+      cure: "sysctl -w user.max_net_namespaces=65536\nsysctl -w user.max_uts_namespaces=65536",
+    },
+  ]);
+});
+
+test("settings that a full node runs into are named with their cure", async () => {
+  const files = {
+    "/proc/sys/fs/inotify/max_user_instances": "128\n",
+    "/proc/sys/net/bridge/bridge-nf-call-iptables": "0\n",
+  };
+  expect((await problemsOf(createHealthyMachine({}, files))).map(({ cure }) => cure)).toEqual([
+    "sysctl -w fs.inotify.max_user_instances=8192",
+    "modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1",
+  ]);
+});
+
+test("a cgroup driver that does not suit the init system is told", async () => {
+  const listNames = async (directory: string): Promise<readonly string[]> =>
+    directory === "/run/systemd/system" ? ["x"] : await createHealthyMachine().listNames(directory);
+  const files = { "/sys/fs/cgroup/cgroup.controllers": "cpu cpuset memory pids\n" };
+  const onSystemd = createHealthyMachine({ listNames, cgroupLayout: async () => "v2", mounts: async () => [] }, files);
+  expect((await problemsOf(onSystemd)).map(({ level, subject }) => `${level} ${subject}`)).toEqual([
+    "warn cgroup driver",
+  ]);
+  const findings = await examine(createHealthyMachine(), { ...config, cgroupDriver: "systemd" });
+  expect(findings.filter(({ level }) => level === "fail").map(({ text }) => text)).toEqual([
+    "systemd, which does not run here; no container can be made",
+  ]);
+});
+
+test("a disk that is nearly full, or out of inodes, and state that outlives a reboot are told", async () => {
+  const full = createHealthyMachine({ fileSystemOf: async () => ({ ...roomy, freeBytes: 2 ** 30 }) });
+  expect((await problemsOf(full)).map(({ text }) => text)).toEqual([
+    '1.0 GiB of 1024.0 GiB are free for "/data/berth"; kubelet evicts below 15 %',
+    'state "/run/berth" is not on a tmpfs; after a reboot it holds names of things that are gone',
+  ]);
+  const without = createHealthyMachine({
+    fileSystemOf: async () => ({ ...roomy, type: 0x0102_1994, freeInodes: 10 }),
+  });
+  expect((await problemsOf(without)).map(({ text }) => text)).toEqual([
+    '10 of 1000000 inodes are free for "/data/berth"; kubelet evicts below 5 %',
+  ]);
+});
+
+test("a running daemon is well, a file in the place of the socket is not", async () => {
+  const running = createHealthyMachine({
+    whyTaken: async () => 'another server is listening on "/run/berth/berth.sock"',
+  });
+  expect(await problemsOf(running)).toEqual([]);
+  const blocked = createHealthyMachine({ whyTaken: async () => '"/run/berth/berth.sock" exists and is not a socket' });
+  expect((await problemsOf(blocked)).map(({ level, subject }) => `${level} ${subject}`)).toEqual(["fail socket"]);
+});
+
+test("what a daemon before left is told: mounts of its pods, and records that it could not read", async () => {
+  const left = mountOf("overlay", "/run/berth/containers/abc/rootfs", []);
+  const machine = createHealthyMachine({
+    mounts: async () => [...hybridMounts, left],
+    listNames: async (directory) =>
+      directory === "/data/berth/containers"
+        ? ["abc.json", "def.json.corrupt"]
+        : await createHealthyMachine().listNames(directory),
+  });
+  const findings = (await examine(machine, config)).filter(({ subject }) => subject === "state");
+  expect(findings.map(({ level, text }) => `${level} ${text}`)).toEqual([
+    "ok no daemon runs, and 1 mounts of its pods are there: they go on, or wait for its next start",
+    expect.stringContaining("/data/berth/containers/def.json.corrupt"),
+  ]);
+});
+
+test("a runtime's version and what it lacks are told", async () => {
+  const runtimeFacts = async () => ({
+    name: "crun",
+    version: "1.8.1",
+    features: { userNamespaces: false, recursiveReadOnlyMounts: true },
+  });
+  const findings = await examine(createHealthyMachine({ runtimeFacts }), config);
+  expect(findings.find(({ subject }) => subject === "runtime crun")?.text).toBe(
+    "/usr/bin/crun, crun 1.8.1, without user namespaces (crun from 1.9 or runc from 1.2, Linux from 5.19)",
+  );
 });

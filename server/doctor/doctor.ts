@@ -1,17 +1,24 @@
 import type { Config } from "../config.ts";
 import type { Finding } from "./finding.ts";
-import { checkApparmor, checkCgroups, checkOverlay, checkRights, checkSeccomp } from "./kernel.ts";
+import { checkApparmor, checkCgroupDriver, checkCgroups, checkKernel } from "./kernel.ts";
+import { checkOverlay, checkRights, checkSeccomp, checkSettings } from "./kernel.ts";
 import type { Machine } from "./machine.ts";
 import { checkNetwork, checkPrograms } from "./programs.ts";
+import { checkDisk, checkState } from "./state.ts";
 
 /** Looks at everything that pods will need here. Changes nothing. */
 export async function examine(machine: Machine, config: Config): Promise<Finding[]> {
   const checks = [
     checkRights(machine),
+    checkKernel(machine),
     checkPrograms(machine, config),
     checkNetwork(machine, config),
     checkOverlay(machine, config),
+    checkDisk(machine, config),
+    checkState(machine, config),
     checkCgroups(machine),
+    checkCgroupDriver(machine, config),
+    checkSettings(machine),
     checkSeccomp(machine),
     checkApparmor(machine),
   ];

@@ -40,6 +40,63 @@ export async function checkRights(machine: Machine): Promise<Finding[]> {
   return findings;
 }
 
+/** The oldest kernel with every call that cannot be done without: openat2 is from 5.6. */
+const oldestKernel = [5, 6] as const;
+
+/** Whether the kernel is new enough, and has every kind of namespace. */
+export async function checkKernel(machine: Machine): Promise<Finding[]> {
+  const subject = "kernel";
+  const [major = 0, minor = 0] = machine.kernelRelease.split(/[.-]/).map(Number);
+  if (major < oldestKernel[0] || (major === oldestKernel[0] && minor < oldestKernel[1])) {
+    const text = `${machine.kernelRelease} is older than ${oldestKernel.join(".")}; no file of an image can be opened`;
+    return [{ level: "fail", subject, text, cure: "boot a newer kernel" }];
+  }
+  const kinds = ["net", "ipc", "uts", "mnt", "pid"];
+  const limits = await Promise.all(kinds.map((kind) => machine.readText(`/proc/sys/user/max_${kind}_namespaces`)));
+  const missing = kinds.filter((_, index) => !(Number(limits[index]) > 0));
+  if (missing.length > 0) {
+    const cure = missing.map((kind) => `sysctl -w user.max_${kind}_namespaces=65536`).join("\n");
+    return [{ level: "fail", subject, text: `no namespaces may be made of: ${missing.join(", ")}`, cure }];
+  }
+  return [{ level: "ok", subject, text: machine.kernelRelease }];
+}
+
+/** inotify instances that a node full of pods takes with ease: each has watchers of its own. */
+const wantedInstances = 512;
+
+/** Settings that let pods reach each other, and watch their files. */
+export async function checkSettings(machine: Machine): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const instances = Number(await machine.readText("/proc/sys/fs/inotify/max_user_instances"));
+  if (instances < wantedInstances) {
+    const text = `fs.inotify.max_user_instances is ${instances}; on a full node watches fail with "too many open files"`;
+    const cure = `sysctl -w fs.inotify.max_user_instances=8192`;
+    findings.push({ level: "warn", subject: "settings", text, cure });
+  }
+  const bridged = await machine.readText("/proc/sys/net/bridge/bridge-nf-call-iptables");
+  if (bridged?.trim() !== "1") {
+    const text = "bridged traffic passes by iptables; a Service does not reach a pod on the same bridge as its caller";
+    const cure = "modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1";
+    findings.push({ level: "warn", subject: "settings", text, cure });
+  }
+  return findings.length > 0 ? findings : [{ level: "ok", subject: "settings", text: "as a full node needs them" }];
+}
+
+/** Whether the configured driver is the one that this machine's init system leaves cgroups to. */
+export async function checkCgroupDriver(machine: Machine, config: Config): Promise<Finding[]> {
+  const subject = "cgroup driver";
+  const isSystemd = (await machine.listNames("/run/systemd/system")).length > 0;
+  if (config.cgroupDriver === "systemd" && !isSystemd) {
+    const text = "systemd, which does not run here; no container can be made";
+    return [{ level: "fail", subject, text, cure: 'set cgroup_driver = "cgroupfs", in kubelet too' }];
+  }
+  if (config.cgroupDriver === "cgroupfs" && isSystemd && (await machine.cgroupLayout()) === "v2") {
+    const text = "cgroupfs beside systemd on v2: two writers of one tree, and systemd may move what it does not know";
+    return [{ level: "warn", subject, text, cure: 'set cgroup_driver = "systemd", in kubelet too' }];
+  }
+  return [{ level: "ok", subject, text: config.cgroupDriver }];
+}
+
 const overlayMagic = 0x794c_7630;
 
 /** Where container file systems come from. */
@@ -49,7 +106,7 @@ export async function checkOverlay(machine: Machine, config: Config): Promise<Fi
   if (!/\boverlay$/m.test(fileSystems)) {
     return [{ level: "fail", subject, text: "the kernel does not offer it", cure: "modprobe overlay" }];
   }
-  if ((await machine.fileSystemOf(config.root)) === overlayMagic) {
+  if ((await machine.fileSystemOf(config.root))?.type === overlayMagic) {
     const text = `root "${config.root}" lies on an overlay itself, which cannot hold another's upper layer`;
     return [{ level: "fail", subject, text, cure: "set root to a directory on a disk" }];
   }

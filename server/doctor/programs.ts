@@ -9,26 +9,57 @@ function installCure(program: string): { cure?: string } {
   return name === undefined ? {} : { cure: `apt-get install ${name}` };
 }
 
-async function checkProgram(machine: Machine, subject: string, program: string, isNeeded: boolean): Promise<Finding> {
-  const path = await machine.findProgram(program);
+interface Program {
+  readonly subject: string;
+  readonly name: string;
+  /** Nothing runs without it. */
+  readonly isNeeded: boolean;
+  /** Runs it, and says what it is. */
+  describe(path: string): Promise<string>;
+}
+
+async function checkProgram(machine: Machine, program: Program): Promise<Finding> {
+  const { subject, name, isNeeded } = program;
+  const level = isNeeded ? "fail" : "warn";
+  const path = await machine.findProgram(name);
   if (path === undefined) {
-    const text = `"${program}" is not there${isNeeded ? "" : "; this handler will be left out"}`;
-    return { level: isNeeded ? "fail" : "warn", subject, text, ...installCure(program) };
+    const text = `"${name}" is not there${isNeeded ? "" : "; this handler will be left out"}`;
+    return { level, subject, text, ...installCure(name) };
   }
   try {
-    return { level: "ok", subject, text: `${path}, ${await machine.versionOf(path)}` };
+    return { level: "ok", subject, text: `${path}, ${await program.describe(path)}` };
   } catch (thrown) {
     const reason = thrown instanceof Error ? thrown.message : String(thrown);
-    return { level: isNeeded ? "fail" : "warn", subject, text: `${path} does not run: ${reason}` };
+    return { level, subject, text: `${path} does not run: ${reason}` };
   }
 }
 
-/** Runtimes and the monitor. */
+async function describeRuntime(machine: Machine, path: string): Promise<string> {
+  const { name, version, features } = await machine.runtimeFacts(path);
+  const lacking = [
+    ...(features.userNamespaces ? [] : ["user namespaces (crun from 1.9 or runc from 1.2, Linux from 5.19)"]),
+    ...(features.recursiveReadOnlyMounts ? [] : ["recursive read-only mounts (crun from 1.4 or runc from 1.1)"]),
+  ];
+  return `${name} ${version}${lacking.length === 0 ? "" : `, without ${lacking.join(" and ")}`}`;
+}
+
+/** Runtimes with their abilities, and the monitor. */
 export async function checkPrograms(machine: Machine, config: Config): Promise<Finding[]> {
   const runtimes = Object.entries(config.runtimes).map(([handler, { path }]) =>
-    checkProgram(machine, `runtime ${handler}`, path, handler === config.defaultRuntime),
+    checkProgram(machine, {
+      subject: `runtime ${handler}`,
+      name: path,
+      isNeeded: handler === config.defaultRuntime,
+      describe: (program) => describeRuntime(machine, program),
+    }),
   );
-  return await Promise.all([...runtimes, checkProgram(machine, "monitor", config.monitor, true)]);
+  const monitor = {
+    subject: "monitor",
+    name: config.monitor,
+    isNeeded: true,
+    describe: (program: string) => machine.versionOf(program),
+  };
+  return await Promise.all([...runtimes, checkProgram(machine, monitor)]);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
