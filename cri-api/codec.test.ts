@@ -179,6 +179,31 @@ describe("encoding", () => {
     },
   );
 
+  test("a list of frozen elements has the bytes of any other, also when it comes again in another order", () => {
+    const method = methodNamed("ListContainers");
+    const elements = [
+      { id: "one", createdAt: 2n ** 60n, state: "CONTAINER_EXITED", labels: { "\ud800": "x" } },
+      { id: "two", image: { image: "busybox" } },
+      {},
+    ] as const;
+    const frozen = elements.map((element) => Object.freeze({ ...element }));
+    for (let round = 0; round < 2; round += 1) {
+      expect(method.encodeResponse({ containers: frozen })).toEqual(method.encodeResponse({ containers: elements }));
+    }
+    expect(method.encodeResponse({ containers: frozen.toReversed() })).toEqual(
+      method.encodeResponse({ containers: elements.toReversed() }),
+    );
+  });
+
+  test("an element that may change is encoded as it is now", () => {
+    const method = methodNamed("ListContainers");
+    const container = { id: "one", state: "CONTAINER_CREATED" as "CONTAINER_CREATED" | "CONTAINER_RUNNING" };
+    method.encodeResponse({ containers: [container] });
+    container.state = "CONTAINER_RUNNING";
+    const bytes = method.encodeResponse({ containers: [container] });
+    expect(method.decodeResponse(bytes).containers[0]?.state).toBe("CONTAINER_RUNNING");
+  });
+
   test("the caller's object is left alone", () => {
     const init = { containers: [{ id: "\ud800", labels: { "\ud800": "x" } }] };
     methodNamed("ListContainers").encodeResponse(init);

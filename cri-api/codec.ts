@@ -1,6 +1,6 @@
 import type { Init } from "./init.ts";
 import type { ImageServiceMethods, RuntimeServiceMethods } from "./messages.ts";
-import type protobuf from "protobufjs";
+import protobuf from "protobufjs";
 import { CriError, Code } from "./errors.ts";
 import { packageName, readSchema, servicesOf } from "./schema.ts";
 import { createVisitor, type Visitor } from "./visit.ts";
@@ -28,13 +28,58 @@ export interface MethodDescriptor<Name extends MethodName = MethodName> {
 /** One message type's way to the wire and back. */
 export interface Codec {
   decode(bytes: Uint8Array): object;
+  /** Of a message that is one list and nothing else, elements that are all frozen are encoded once as long as they live. */
   encode(init: object): Buffer;
 }
 
 export const toPlain = { longs: BigInt, enums: String, defaults: true, arrays: true, objects: true } as const;
 
+type FrozenList = readonly object[];
+
+function isFrozenList(value: unknown): value is FrozenList {
+  return Array.isArray(value) && value.every((element) => Object(element) === element && Object.isFrozen(element));
+}
+
+/** The one field of a list response. */
+function soleListOf(type: protobuf.Type): string | undefined {
+  const [field, ...others] = type.fieldsArray;
+  return field?.repeated && field.resolve().resolvedType instanceof protobuf.Type && others.length === 0
+    ? field.name
+    : undefined;
+}
+
+/**
+ * A list's bytes are those of its elements, each as a list of one: what never changes need not be encoded again for a
+ * client that asks every second.
+ */
+function createListEncoder(list: string, encode: Codec["encode"]): Codec["encode"] {
+  const known = new WeakMap<object, Buffer>();
+  const encodeOnce = (element: object): Buffer => {
+    const bytes = known.get(element) ?? encode({ [list]: [element] });
+    known.set(element, bytes);
+    return bytes;
+  };
+  return (init) => {
+    const elements: unknown = Reflect.get(init, list);
+    return isFrozenList(elements) ? Buffer.concat(elements.map(encodeOnce)) : encode(init);
+  };
+}
+
+function createEncoder(type: protobuf.Type, visitor: Visitor): Codec["encode"] {
+  const encode: Codec["encode"] = (init) => {
+    // Encoding a plain object would write 0 for every bigint: fromObject makes them 64-bit words first.
+    const message = type.fromObject(init);
+    visitor.makeTextWellFormed(type, message);
+    const bytes = type.encode(message).finish();
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  };
+  const list = soleListOf(type);
+  return list === undefined ? encode : createListEncoder(list, encode);
+}
+
 export function createCodec(type: protobuf.Type, visitor: Visitor): Codec {
   return {
+    encode: createEncoder(type, visitor),
     decode(bytes) {
       try {
         // A Buffer in gives Buffers out, over the same memory.
@@ -45,13 +90,6 @@ export function createCodec(type: protobuf.Type, visitor: Visitor): Codec {
         const reason = thrown instanceof Error ? thrown.message : String(thrown);
         throw new CriError(Code.InvalidArgument, `cannot decode ${type.name}: ${reason}`, { cause: thrown });
       }
-    },
-    encode(init) {
-      // Encoding a plain object would write 0 for every bigint: fromObject makes them 64-bit words first.
-      const message = type.fromObject(init);
-      visitor.makeTextWellFormed(type, message);
-      const bytes = type.encode(message).finish();
-      return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     },
   };
 }

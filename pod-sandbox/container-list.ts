@@ -10,7 +10,7 @@ export async function listContainers(
   request: cri.ListContainersRequest,
   host: Host,
 ): Promise<Init<cri.ListContainersResponse>> {
-  return { containers: filterContainers(host.containers.list(), request.filter).map(toCriContainer) };
+  return { containers: filterContainers(host.containers.list(), request.filter).map(host.listItems.container) };
 }
 
 function filterContainers(containers: readonly Container[], filter: cri.ContainerFilter | null): readonly Container[] {
@@ -34,7 +34,8 @@ export function selectContainers(
   );
 }
 
-function toCriContainer(container: Container): Init<cri.Container> {
+/** What lists show of a container. */
+export function toCriContainer(container: Container): Init<cri.Container> {
   const { id, sandboxId, config, createdAtNs, imageId } = container;
   return {
     id,

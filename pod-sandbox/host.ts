@@ -1,6 +1,6 @@
 import type { Cni } from "../cni/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
-import type { cri, Logger } from "../cri-api/index.ts";
+import type { cri, Init, Logger } from "../cri-api/index.ts";
 import type { ImageService } from "../image-service/index.ts";
 import type { CgroupMounts, HostFacts, Runtime } from "../oci/index.ts";
 import type { Clock } from "./clock.ts";
@@ -34,6 +34,10 @@ export interface Host {
   readonly layout: Layout;
   readonly sandboxes: RecordStore<Sandbox>;
   readonly containers: RecordStore<Container>;
+  readonly listItems: {
+    readonly sandbox: (sandbox: Sandbox) => Init<cri.PodSandbox>;
+    readonly container: (container: Container) => Init<cri.Container>;
+  };
   readonly creations: Creations;
   readonly events: ContainerEvents;
   /** When a status was taken; in one order with the events. */

@@ -79,4 +79,13 @@ describe("ListContainers", () => {
   ])("by %s", async (_, filter, names) => {
     expect(await containersWith(filter)).toEqual(names);
   });
+
+  it("shows every record in its latest state, though it is asked for each time", async () => {
+    const listed = async (): Promise<unknown> =>
+      (await listContainers(testCall(), { filter: null }, host)).containers?.find(({ id }) => id === testId("c2"))
+        ?.state;
+    expect(await listed()).toBe("CONTAINER_CREATED");
+    await host.containers.save({ ...containers[1], state: "running", startedAtNs: 4n });
+    expect(await listed()).toBe("CONTAINER_RUNNING");
+  });
 });

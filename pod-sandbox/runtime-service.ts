@@ -7,7 +7,7 @@ import { createClock } from "./clock.ts";
 import { createContainer } from "./container-create.ts";
 import { createContainerEvents, getContainerEvents } from "./container-events.ts";
 import { execSync } from "./container-exec-sync.ts";
-import { listContainers } from "./container-list.ts";
+import { listContainers, toCriContainer } from "./container-list.ts";
 import { reopenContainerLog } from "./container-log-reopen.ts";
 import { removeContainer } from "./container-remove.ts";
 import { startContainer } from "./container-start.ts";
@@ -23,11 +23,12 @@ import type { Host, Images, Network, PodSandboxConfig } from "./host.ts";
 import { layoutOf, makeDirectories } from "./layout.ts";
 import { collectNetworkGarbage } from "./network-garbage.ts";
 import { installPauseRootfs } from "./pause.ts";
+import { createListItems } from "./list-items.ts";
 import { openRecordStore } from "./record-store.ts";
 import { containerFormat, sandboxFormat } from "./records.ts";
 import { recover } from "./recover.ts";
 import { runtimeConfig, status, updateRuntimeConfig, version } from "./runtime-status.ts";
-import { listPodSandbox } from "./sandbox-list.ts";
+import { listPodSandbox, toCriSandbox } from "./sandbox-list.ts";
 import { listMetricDescriptors, listPodSandboxMetrics } from "./sandbox-metrics.ts";
 import { removePodSandbox } from "./sandbox-remove.ts";
 import { runPodSandbox } from "./sandbox-run.ts";
@@ -155,6 +156,7 @@ export async function openHost(parts: RuntimeServiceParts): Promise<Host> {
     layout,
     sandboxes,
     containers,
+    listItems: { sandbox: createListItems(toCriSandbox), container: createListItems(toCriContainer) },
     clock,
     events: createContainerEvents({ records: { sandboxes, containers }, clock }),
     exits,

@@ -10,7 +10,7 @@ export async function listPodSandbox(
   request: cri.ListPodSandboxRequest,
   host: Host,
 ): Promise<Init<cri.ListPodSandboxResponse>> {
-  return { items: filterSandboxes(host.sandboxes.list(), request.filter).map(toCriSandbox) };
+  return { items: filterSandboxes(host.sandboxes.list(), request.filter).map(host.listItems.sandbox) };
 }
 
 function filterSandboxes(sandboxes: readonly Sandbox[], filter: cri.PodSandboxFilter | null): readonly Sandbox[] {
@@ -39,7 +39,8 @@ export function hasLabels(
   return Object.entries(selector).every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value);
 }
 
-function toCriSandbox(sandbox: Sandbox): Init<cri.PodSandbox> {
+/** What lists show of a pod sandbox. */
+export function toCriSandbox(sandbox: Sandbox): Init<cri.PodSandbox> {
   const { id, config, createdAtNs, runtimeHandler } = sandbox;
   return {
     id,
