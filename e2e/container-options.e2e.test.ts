@@ -54,6 +54,36 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
       const mounts = [{ hostPath, containerPath: "/ro", readonly: true }];
       expect(await output("touch /ro/x", { mounts })).toContain("Read-only file system");
     });
+    test.each([false, true])("read-only is recursive if that is asked for: %s", async (recursiveReadOnly) => {
+      const hostPath = await hostDirectory(`rro-${recursiveReadOnly}-${runtimeHandler}`);
+      await mkdir(path.join(hostPath, "below"));
+      await runCommand(["mount", "-t", "tmpfs", "below", path.join(hostPath, "below")]);
+      try {
+        const mounts = [{ hostPath, containerPath: "/m", readonly: true, recursiveReadOnly }];
+        const text = await output("touch /m/x; touch /m/below/x && echo written below", { mounts });
+        expect(text).toContain("/m/x: Read-only file system");
+        expect(text.includes("written below")).toBe(!recursiveReadOnly);
+        const pod = await berth.runPod({ runtimeHandler });
+        const containerId = await berth.createContainer(pod, { mounts });
+        const [told] = (await berth.containerStatus(containerId)).mounts;
+        expect(told).toMatchObject({ readonly: true, recursiveReadOnly });
+        await berth.removePod(pod.id);
+      } finally {
+        await tryCommand(["umount", path.join(hostPath, "below")]);
+      }
+    });
+    test("mount options hold for the one mount that has them", async () => {
+      const hostPath = await hostDirectory(`options-${runtimeHandler}`);
+      await writeFile(path.join(hostPath, "script"), "#!/bin/sh\necho ran\n", { mode: 0o755 });
+      const mounts = [
+        { hostPath, containerPath: "/bound", mountOptions: ["noexec", "nosuid", "nodev"] },
+        { hostPath, containerPath: "/free" },
+      ];
+      const text = await output("grep ' /bound ' /proc/self/mounts; /free/script; /bound/script", { mounts });
+      const [line = "", ...rest] = text.split("\n");
+      expect(line.split(" ")[3]?.split(",")).toEqual(expect.arrayContaining(["noexec", "nosuid", "nodev", "rw"]));
+      expect(rest.join("\n")).toMatch(/^ran\n.*Permission denied/u);
+    });
     test("mounts are made in an order that shows both of nested ones", async () => {
       const [outer, inner] = [
         await hostDirectory(`outer-${runtimeHandler}`),
@@ -123,6 +153,18 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
       };
       expect(await output("id -G", security(context))).toBe("1000 7");
     });
+    test.each([
+      ["Merge", [7n, 29n, 1000n, 2000n]],
+      ["Strict", [7n, 1000n]],
+    ] as const)("the status tells the groups that the policy %s leaves", async (supplementalGroupsPolicy, groups) => {
+      const pod = await berth.runPod({ runtimeHandler });
+      const context = { runAsUser: { value: 1000n }, supplementalGroups: [7n], supplementalGroupsPolicy };
+      const containerId = await berth.startContainer(pod, security(context));
+      const { user } = await berth.containerStatus(containerId);
+      expect(user?.linux?.supplementalGroups.toSorted((a, b) => Number(a - b))).toEqual(groups);
+      const ids = (await berth.shell(containerId, "id -G")).split(" ").map(BigInt);
+      expect(ids.toSorted((a, b) => Number(a - b))).toEqual(groups);
+    });
     test("the status tells who the first process is", async () => {
       const pod = await berth.runPod({ runtimeHandler });
       const containerId = await berth.startContainer(pod, security({ runAsUser: { value: 1000n } }));
@@ -154,6 +196,15 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
       expect(BigInt(`0x${none}`)).toBe(0n);
       const change = { capabilities: { dropCapabilities: ["ALL"], addCapabilities: ["CAP_NET_RAW"] } };
       expect(BigInt(`0x${await output(effective, security(change))}`)).toBe(1n << BigInt(netRaw));
+    });
+    test("a user who is not root has ambient capabilities when asked for, in all five sets", async () => {
+      const context = { runAsUser: { value: 1000n }, capabilities: { addAmbientCapabilities: ["NET_RAW"] } };
+      const text = await output("grep ^Cap /proc/self/status", security(context));
+      const sets = Object.fromEntries(
+        [...text.matchAll(/^Cap(\w+):\s+(\w+)$/gmu)].map(([, name, mask]) => [name, mask]),
+      );
+      for (const name of ["Inh", "Prm", "Eff", "Bnd", "Amb"]) expect(bit(sets[name] ?? "0", netRaw), name).toBe(true);
+      for (const name of ["Prm", "Eff", "Amb"]) expect(bit(sets[name] ?? "0", chown), name).toBe(false);
     });
     test("no_new_privs is set when asked for", async () => {
       const script = "grep NoNewPrivs /proc/self/status | cut -f 2";

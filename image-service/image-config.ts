@@ -60,6 +60,15 @@ const emptyConfig: ImageConfig = {
   labels: {},
 };
 
+/** What stands for the configuration that an artifact has not: all of its files are one layer, named by its manifest. */
+export function artifactDocument(manifestDigest: Digest): ImageDocument {
+  return {
+    config: emptyConfig,
+    platform: { os: "linux", architecture: "", variant: undefined },
+    diffIds: [manifestDigest],
+  };
+}
+
 /**
  * Reads an image configuration.
  *

@@ -134,9 +134,10 @@ async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): P
     const others = endpointsOf(parts.config.registries, reference).filter(({ host }) => host !== answered.host);
     await fetchLayers(pull, resolved.layers, accessOf(pull, [answered, ...others]));
     pull.signal.throwIfAborted();
-    const { id, manifestDigest, layers, configJson } = resolved;
+    const { type, id, manifestDigest, configJson } = resolved;
+    const layers = resolved.layers.map(({ diffId, digest, mediaType, size }) => ({ diffId, digest, mediaType, size }));
     const name = nameOf(reference, resolved.targetDigest);
-    const image = await parts.images.put({ id, manifestDigest, layers, configJson }, name);
+    const image = await parts.images.put({ type, id, manifestDigest, layers, configJson }, name);
     const { startedAtMs, phase: _, ...facts } = tracker.snapshot();
     parts.log.info({ imageId: id, ...facts, elapsedMs: Date.now() - startedAtMs }, "image pulled");
     return image;

@@ -15,9 +15,11 @@ import {
   createTestCall,
   createTestLogger,
   freePort,
+  makeArtifact,
   makeImage,
   makeTar,
   pushToRegistry,
+  sha256,
   startDockerRegistry,
   startFakeRegistry,
   type TestEntry,
@@ -184,6 +186,29 @@ describe.each([
     const digest = await pushToRegistry(registry, "multi/app:v1", ours, [foreign, ours]);
     expect(await pull(service, `${registry.host}/multi/app:v1`)).toBe(ours.id);
     expect((await status(service, ours.id))?.repoDigests).toEqual([`${registry.host}/multi/app@${digest}`]);
+  });
+
+  test("an artifact is its named files, under the digest of its manifest", async () => {
+    const model = Buffer.alloc(300_000, "weights");
+    const artifact = makeArtifact([
+      { title: "model/weights.bin", content: model },
+      { title: "readme", content: "" },
+      { content: "a blob without a name is no file" },
+      { content: "by path", annotations: { "org.cncf.model.filepath": "by-path" } },
+    ]);
+    await pushToRegistry(registry, "team/model:v1", artifact);
+    const name = `${registry.host}/team/model:v1`;
+    expect(await pull(service, name)).toBe(artifact.id);
+    expect(await pull(service, name)).toBe(artifact.id);
+    expect(await status(service, name)).toMatchObject({ id: artifact.id, repoTags: [name] });
+    expect(service.resolveImage(name)).toMatchObject({ type: "artifact" });
+    const [layer = ""] = readdirSync(join(scratch, "root/layers"));
+    const at = (path: string): string => join(scratch, "root/layers", layer, "diff", path);
+    expect(readdirSync(at("")).toSorted()).toEqual(["by-path", "model", "readme"]);
+    expect(readFileSync(at("model/weights.bin")).equals(model)).toBe(true);
+    expect(lstatSync(at("readme")).mode & 0o7777).toBe(0o644);
+    await remove(service, name);
+    expect(leftovers()).toEqual([]);
   });
 
   test("by digest there is a digest and no tag, by both the digest decides", async () => {
@@ -379,6 +404,29 @@ describe("a registry that misbehaves", () => {
   ])("a blob of %s than its digest says is refused", async (_, spoil) => {
     for (const { digest } of image.layers)
       registry.putBlob("team/app", digest, spoil(image.blobs.get(digest) ?? Buffer.alloc(0)));
+    expect((await failure(pull(service, name))).code).toBe(Code.DataLoss);
+    expect(leftovers()).toEqual([]);
+  });
+
+  test.each([
+    ["../outside", /cannot be called/],
+    ["a/../../b", /cannot be called/],
+    ["a/.wh.b", /cannot be called/],
+    ["/", /cannot be called/],
+    ["a\nb", /cannot be called/],
+    ["same", /two files/],
+    [undefined, /nor an artifact with named files/],
+  ])("an artifact with a file called %j is refused, with nothing left", async (title, text) => {
+    const file = { content: "x", ...(title === undefined ? {} : { title }) };
+    registry.push("team/app", "v1", makeArtifact(title === "same" ? [file, file] : [file]));
+    expect((await failure(pull(service, name))).message).toMatch(text);
+    expect(leftovers()).toEqual([]);
+  });
+
+  test("an artifact with a file that is not what its digest says is refused, with nothing left", async () => {
+    const artifact = makeArtifact([{ title: "file", content: "as it was" }]);
+    registry.push("team/app", "v1", artifact);
+    registry.putBlob("team/app", sha256(Buffer.from("as it was")), Buffer.from("otherwise"));
     expect((await failure(pull(service, name))).code).toBe(Code.DataLoss);
     expect(leftovers()).toEqual([]);
   });
@@ -739,6 +787,35 @@ describe("the store", () => {
     await service.removeRootfs("c1", target, AbortSignal.timeout(5000));
     while (leftovers().length > 0) await sleep(5);
     expect((await failure(service.createRootfs("c2", image.id, target))).code).toBe(Code.NotFound);
+  });
+
+  test("a volume shows an image read-only, and its layers stay as long as the container has a root filesystem", async () => {
+    const first = await openService(insecure());
+    await pull(first, name);
+    const artifact = makeArtifact([{ title: "weights", content: "1 2 3" }]);
+    registry.push("team/model", "v1", artifact);
+    await pull(first, `${registry.host}/team/model:v1`);
+    const [root, tree, files] = [join(scratch, "root-fs"), join(scratch, "tree"), join(scratch, "files")];
+    expect((await failure(first.mountVolume("c1", image.id, tree))).code).toBe(Code.NotFound);
+    await first.createRootfs("c1", image.id, root);
+    await first.mountVolume("c1", image.id, tree);
+    await first.mountVolume("c1", artifact.id, files);
+    try {
+      expect(readdirSync(tree).toSorted()).toEqual(["d", "etc"]);
+      expect(readFileSync(join(files, "weights"), "utf8")).toBe("1 2 3");
+      await expect(writeFile(join(files, "weights"), "")).rejects.toMatchObject({ code: "EROFS" });
+      await remove(first, artifact.id);
+      await first[Symbol.asyncDispose]();
+      const second = await openService(insecure());
+      expect(readFileSync(join(files, "weights"), "utf8")).toBe("1 2 3");
+      await native.unmount(files, { signal: AbortSignal.timeout(5000) });
+      await native.unmount(tree, { signal: AbortSignal.timeout(5000) });
+      await second.removeRootfs("c1", root, AbortSignal.timeout(5000));
+      await remove(second, image.id);
+      while (leftovers().length > 0) await sleep(5);
+    } finally {
+      for (const path of [files, tree, root]) await native.unmount(path, { signal: AbortSignal.timeout(5000) });
+    }
   });
 
   test("a restart finds images, containers and nothing else", async () => {

@@ -67,6 +67,13 @@ export interface ImageService extends AsyncDisposable {
    * @throws {CriError} `NotFound` if the image is gone, `AlreadyExists` if the container has one.
    */
   createRootfs(containerId: string, imageId: string, target: string, owner?: RootfsOwner): Promise<void>;
+  /**
+   * Mounts an image read-only at `target` and keeps its layers for as long as the container has a root filesystem.
+   * Whoever called it takes the mount down; nothing is lost of it with the daemon.
+   *
+   * @throws {CriError} `NotFound` if the image or the container's root filesystem is gone.
+   */
+  mountVolume(containerId: string, imageId: string, target: string, owner?: RootfsOwner): Promise<void>;
   /** Unmounts and deletes it, with `target` itself. Idempotent. */
   removeRootfs(containerId: string, target: string, signal: AbortSignal): Promise<void>;
   /** Containers that have a root filesystem on disk, also from before a restart: what nobody knows is to be removed. */
@@ -119,6 +126,11 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   const puller = undo.use(createImagePuller({ config, images, layers, pool, tokens, log }));
   await layers.sweep();
   const owned = undo.move();
+  const requireImage = (reference: string): StoredImage => {
+    const image = findImage(images, reference);
+    if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(reference)} not found`);
+    return image;
+  };
 
   return {
     pullImage: (call, request) => puller.pullImage(call, request),
@@ -129,9 +141,10 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
     async createRootfs(containerId, imageId, target, owner) {
-      const image = findImage(images, imageId);
-      if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(imageId)} not found`);
-      await rootfs.create(containerId, image, { target, owner });
+      await rootfs.create(containerId, requireImage(imageId), { target, owner });
+    },
+    async mountVolume(containerId, imageId, target, owner) {
+      await rootfs.mountVolume(containerId, requireImage(imageId), { target, owner });
     },
     removeRootfs: (containerId, target, signal) => rootfs.remove(containerId, target, signal),
     rootfsIds: () => rootfs.ids(),

@@ -1,4 +1,4 @@
-import { access, chmod, chown, mkdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { access, chmod, chown, mkdir, mkdtemp, readFile, rmdir, stat, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 
 import * as v from "valibot";
@@ -87,6 +87,26 @@ async function mountLayers(host: ImageHost, home: RootfsHome, plan: RootfsPlan):
 /** Layers with mapped owners, until the overlay is mounted: it keeps a private clone of the mount of each layer. */
 function mappedLayers(home: RootfsHome): string {
   return join(home.path, "mapped");
+}
+
+/** Notes what layers the container stands on, so that they are kept for it over a restart. */
+async function writeRecord(host: ImageHost, home: RootfsHome, layers: readonly Digest[]): Promise<void> {
+  await host.writeFileAtomically(join(home.path, recordName), JSON.stringify({ schemaVersion: 1, layers }));
+}
+
+/** Mounts an image's layers read-only, as a further file system of the container. */
+export async function mountVolume(
+  host: ImageHost,
+  home: RootfsHome,
+  plan: RootfsPlan & { readonly held: readonly Digest[] },
+): Promise<void> {
+  const { target } = plan;
+  await writeRecord(host, home, plan.held);
+  const lowerDirs = [...(await mountLayers(host, home, plan))];
+  while (lowerDirs.length < 2) lowerDirs.push(await mkdtemp(join(home.path, "lower-"))); // an overlay without an upper folder needs two
+  await mkdir(target, { recursive: true, mode: 0o755 });
+  await host.mountOverlay({ lowerDirs, target, options: ["index=off"] });
+  await unmountLayers(host, home, AbortSignal.timeout(unmountTimeoutMs));
 }
 
 /** Mounts the layers under a fresh writable one. */

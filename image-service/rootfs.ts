@@ -5,7 +5,15 @@ import { createKeyedLock, type KeyedLock, SyscallError } from "../native/index.t
 import type { Digest } from "./digest.ts";
 import type { ImageHost } from "./host.ts";
 import { quote } from "./reference.ts";
-import { mountRootfs, readRootfsLayers, rootfsHome, type RootfsOwner, unmountRootfs } from "./rootfs-mount.ts";
+import {
+  mountRootfs,
+  mountVolume,
+  readRootfsLayers,
+  rootfsHome,
+  type RootfsOwner,
+  type RootfsPlan,
+  unmountRootfs,
+} from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import type { LayerHold, LayerStore } from "./store/layer-store.ts";
 import type { TreeSize } from "./worker/protocol.ts";
@@ -29,6 +37,7 @@ interface RootfsPlace {
 /** Containers' root filesystems: an image's layers below, a folder of the container's own on top. */
 export interface RootfsStore extends AsyncDisposable {
   create(containerId: string, image: StoredImage, place: RootfsPlace): Promise<void>;
+  mountVolume(containerId: string, image: StoredImage, place: RootfsPlace): Promise<void>;
   remove(containerId: string, target: string, signal: AbortSignal): Promise<void>;
   ids(): readonly string[];
   usage(containerId: string): RootfsUsage | undefined;
@@ -47,7 +56,8 @@ export interface RootfsParts {
 }
 
 interface Rootfs {
-  readonly hold: LayerHold;
+  /** Of the image it was made of, and of those that are its volumes. */
+  readonly holds: LayerHold[];
   size: TreeSize;
   measuredAtMs: number;
   isMeasuring: boolean;
@@ -84,27 +94,23 @@ function inBackground(state: State, work: Promise<unknown>): void {
 
 function add(state: State, containerId: string, diffIds: readonly Digest[], measuredAtMs: number): void {
   const hold = state.layers.hold(diffIds);
-  state.containers.set(containerId, { hold, size: emptySize, measuredAtMs, isMeasuring: false });
+  state.containers.set(containerId, { holds: [hold], size: emptySize, measuredAtMs, isMeasuring: false });
 }
 
 async function remove(state: State, containerId: string, target: string, signal: AbortSignal): Promise<void> {
   await unmountRootfs(state.host, rootfsHome(state.directory, containerId), target, signal);
   const rootfs = state.containers.get(containerId);
   state.containers.delete(containerId);
-  if (rootfs !== undefined) inBackground(state, rootfs.hold.release()); // may free a removed image's layers
+  for (const hold of rootfs?.holds ?? []) inBackground(state, hold.release()); // may free a removed image's layers
 }
 
 async function create(state: State, containerId: string, image: StoredImage, place: RootfsPlace): Promise<void> {
   if (state.containers.has(containerId))
     throw new CriError(Code.AlreadyExists, `container ${quote(containerId)} has a root filesystem already`);
-  const diffIds = lowerLayers(image.layers);
-  if (!diffIds.every((diffId) => state.layers.get(diffId) !== undefined))
-    throw new CriError(Code.NotFound, `image ${quote(image.id)} not found`); // removed since it was looked up
-  add(state, containerId, diffIds, Date.now());
+  const plan = { ...place, ...layersOf(state, image) };
+  add(state, containerId, idsOf(plan), Date.now());
   try {
-    const layers = diffIds.map((diffId) => ({ diffId, path: state.layers.rootOf(diffId) }));
-    const { layersDirectory } = state;
-    await mountRootfs(state.host, rootfsHome(state.directory, containerId), { ...place, layers, layersDirectory });
+    await mountRootfs(state.host, rootfsHome(state.directory, containerId), plan);
   } catch (thrown) {
     await remove(state, containerId, place.target, AbortSignal.timeout(undoTimeoutMs));
     if (thrown instanceof CriError) throw thrown;
@@ -113,6 +119,29 @@ async function create(state: State, containerId: string, image: StoredImage, pla
       cause: thrown,
     });
   }
+}
+
+/** @throws {CriError} `NotFound` where the image was removed since it was looked up. */
+function layersOf(state: State, image: StoredImage): Pick<RootfsPlan, "layers" | "layersDirectory"> {
+  const diffIds = lowerLayers(image.layers);
+  if (!diffIds.every((diffId) => state.layers.get(diffId) !== undefined))
+    throw new CriError(Code.NotFound, `image ${quote(image.id)} not found`);
+  const layers = diffIds.map((diffId) => ({ diffId, path: state.layers.rootOf(diffId) }));
+  return { layers, layersDirectory: state.layersDirectory };
+}
+
+function idsOf(plan: Pick<RootfsPlan, "layers">): readonly Digest[] {
+  return plan.layers.map(({ diffId }) => diffId);
+}
+
+async function addVolume(state: State, containerId: string, image: StoredImage, place: RootfsPlace): Promise<void> {
+  const rootfs = state.containers.get(containerId);
+  if (rootfs === undefined) throw new CriError(Code.NotFound, `container ${quote(containerId)} has no root filesystem`);
+  const plan = { ...place, ...layersOf(state, image) };
+  rootfs.holds.push(state.layers.hold(idsOf(plan)));
+  const home = rootfsHome(state.directory, containerId);
+  const held = [...new Set([...(await readRootfsLayers(home)), ...idsOf(plan)])];
+  await mountVolume(state.host, home, { ...plan, held });
 }
 
 async function measure(state: State, containerId: string, rootfs: Rootfs): Promise<void> {
@@ -148,6 +177,9 @@ export async function openRootfsStore(parts: RootfsParts): Promise<RootfsStore> 
     async create(containerId, image, place) {
       checkId(containerId);
       await state.lock.run(containerId, undefined, () => create(state, containerId, image, place));
+    },
+    async mountVolume(containerId, image, place) {
+      await state.lock.run(containerId, undefined, () => addVolume(state, containerId, image, place));
     },
     async remove(containerId, target, signal) {
       checkId(containerId);

@@ -140,6 +140,34 @@ export function makeImage(tars: readonly Buffer[], options: TestImageOptions = {
   return { id: sha256(config), blobs, manifest, mediaType, architecture, layers };
 }
 
+/** Builds an artifact of the given files: manifest and blobs, and a config that is no image's. */
+export function makeArtifact(files: readonly TestArtifactFile[]): TestImage {
+  const empty = Buffer.from("{}");
+  const blobs = new Map([[sha256(empty), empty]]);
+  const layers = files.map(({ title, content, annotations }) => {
+    const blob = Buffer.from(content);
+    blobs.set(sha256(blob), blob);
+    return {
+      mediaType: "application/octet-stream",
+      digest: sha256(blob),
+      size: blob.length,
+      annotations: { ...(title === undefined ? {} : { "org.opencontainers.image.title": title }), ...annotations },
+    };
+  });
+  const mediaType = "application/vnd.oci.image.manifest.v1+json";
+  const config = { mediaType: "application/vnd.oci.empty.v1+json", digest: sha256(empty), size: empty.length };
+  const manifest = Buffer.from(
+    JSON.stringify({ schemaVersion: 2, mediaType, artifactType: "application/vnd.example", config, layers }),
+  );
+  return { id: sha256(manifest), blobs, manifest, mediaType, architecture: "", layers: [] };
+}
+
+export interface TestArtifactFile {
+  readonly title?: string;
+  readonly content: string | Uint8Array;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
 /** Any registry on loopback that takes images over plain HTTP. */
 export interface TestRegistry extends AsyncDisposable {
   /** `127.0.0.1:port` */

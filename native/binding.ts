@@ -78,6 +78,7 @@ export interface Addon {
 
   writeFile(token: number, folder: string, name: string, aside: string, data: Uint8Array, mode: number): Result;
   readFile(token: number, path: string, root: string | null, limit: number): Result;
+  resolvePath(token: number, path: string, root: string): Result;
   readFiles(token: number, paths: readonly string[], limit: number): Result;
   makeDirectories(token: number, root: string, path: string, mode: number, uid: number, gid: number): Result;
   writeFifo(token: number, path: string, data: Uint8Array): Result;

@@ -56,6 +56,7 @@ const shapes = {
   inotifyOpen: ["text", "number"],
   writeFile: ["token", "text", "text", "text", "bytes", "number"],
   readFile: ["token", "text", "text", "number"],
+  resolvePath: ["token", "text", "text"],
   readFiles: ["token", "texts", "number"],
   makeDirectories: ["token", "text", "text", "number", "number", "number"],
   writeFifo: ["token", "text", "bytes"],

@@ -9,6 +9,7 @@ import {
   readFileInRoot,
   readFilesBounded,
   removeTree,
+  resolveInRoot,
   which,
   writeFifo,
   writeFileAtomically,
@@ -100,6 +101,21 @@ describe("inside a root", () => {
   test("a FIFO is refused without waiting for its writer", async () => {
     makeFifo("passwd");
     await expect(readFileInRoot(directory, "passwd", { maxBytes: 1 })).rejects.toMatchObject({ code: "EINVAL" });
+  });
+
+  test("a path is resolved to where it leads, links and all", async () => {
+    await mkdir(inside("root/etc"), { recursive: true });
+    await writeFile(inside("root/etc/file"), "");
+    await symlink("/etc", inside("root/link"));
+    await symlink("../../../etc/file", inside("root/up"));
+    await symlink("loop", inside("root/loop"));
+    const resolve = (path: string) => resolveInRoot(inside("root"), path);
+    await expect(resolve("link/file")).resolves.toBe(inside("root/etc/file"));
+    await expect(resolve("up")).resolves.toBe(inside("root/etc/file"));
+    await expect(resolve("../..")).resolves.toBe(inside("root"));
+    await expect(resolve("etc/none")).resolves.toBeUndefined();
+    await expect(resolve("etc/file/below")).resolves.toBeUndefined();
+    await expect(resolve("loop")).rejects.toMatchObject({ code: "ELOOP" });
   });
 
   test("a link to itself is an error", async () => {

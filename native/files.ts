@@ -89,6 +89,23 @@ export async function readFileInRoot(
 }
 
 /**
+ * The path on the host of what `path` leads to, with every component and symbolic link resolved as if `root` were `/`;
+ * `undefined` if there is nothing. It stays true as long as nobody changes the tree.
+ * @throws {SyscallError} ELOOP for links in a circle, …
+ */
+export async function resolveInRoot(root: string, path: string): Promise<string | undefined> {
+  try {
+    const { output } = await getMachine().job("slow", path, (addon, token) =>
+      addon.resolvePath(token, path, requireAbsolute("open", root)),
+    );
+    return output.toString("utf8");
+  } catch (thrown) {
+    if (isAbsence(thrown)) return undefined;
+    throw thrown;
+  }
+}
+
+/**
  * Makes a folder and its missing parents, resolving every link as if `root` were `/`. Mode and owner go to the folders
  * made; those that exist stay as they are.
  * @throws {SyscallError} ENOTDIR if a component is no folder, EINVAL if `path` holds `..`.

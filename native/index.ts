@@ -7,6 +7,7 @@ export {
   readFileInRoot,
   readFilesBounded,
   removeTree,
+  resolveInRoot,
   which,
   writeFifo,
   writeFileAtomically,

@@ -13,6 +13,7 @@ import type { Creation } from "./container-spec.ts";
 import { advanceContainer, containerName } from "./container.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
+import { mountImageVolumes, unmountImageVolumes } from "./image-volumes.ts";
 import { openPidNamespace } from "./pid-namespace.ts";
 import { runtimeOf } from "./runtimes.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
@@ -42,6 +43,9 @@ export async function createContainer(
   const containerId = await host.creations.join(call, { name, group: sandbox.id }, async (signal) => {
     const image = host.images.resolveImage(imageName);
     if (!image) throw new CriError(Code.NotFound, `image "${imageName}" not found`);
+    if (image.type === "artifact") {
+      throw new CriError(Code.InvalidArgument, `image "${imageName}" is an artifact, which can only be a volume`);
+    }
     const id = randomBytes(32).toString("hex");
     const container = {
       state: "creating",
@@ -99,16 +103,24 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
 
   undo.defer(() => removeTree(paths.bundle));
-  await mkdir(paths.bundle, { recursive: true, mode: 0o700 });
-  await letPodRootThrough(creation.sandbox.config, [paths.bundle]);
+  const hasVolumes = config.mounts.some(({ image: volume }) => volume);
+  const folders = hasVolumes ? [paths.bundle, paths.volumes] : [paths.bundle];
+  for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
+  await letPodRootThrough(creation.sandbox.config, folders);
 
   undo.defer(() => host.images.removeRootfs(id, paths.rootfs, AbortSignal.timeout(teardownDeadlineMs)));
-  const [mounts, devices] = await settleTogether([
-    resolveMounts(call.signal, config.mounts),
+  const owner = rootfsOwnerOf(creation.sandbox, host);
+  const [hostMounts, devices] = await settleTogether([
+    resolveMounts(
+      call.signal,
+      config.mounts.filter(({ image: volume }) => !volume),
+    ),
     resolveDevices(call.signal, config.devices),
-    host.images.createRootfs(id, image.id, paths.rootfs, rootfsOwnerOf(creation.sandbox, host)),
+    host.images.createRootfs(id, image.id, paths.rootfs, owner),
     prepareLog(container.logPath),
   ]);
+  undo.defer(() => unmountImageVolumes(paths));
+  const mounts = [...hostMounts, ...(await mountImageVolumes(creation, owner, host))];
 
   const { user, accounts } = await lookUpUser(creation);
   const { pid } = pidNamespace;
@@ -121,6 +133,7 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   const hostUser = hostUserOf(creation.sandbox.config, user);
   const process = { id, bundle: paths.bundle, spec, logPath, tty, stdin, stdinOnce, ...hostUser };
   const processes = await undoneByUs(runtime.create(call.signal, process));
+  await unmountImageVolumes(paths); // the container's own mount namespace has them now
 
   const supplementalGroups = user.additionalGids;
   const created = advanceContainer(container, {

@@ -5,6 +5,7 @@ import { killContainer } from "./container-stop.ts";
 import { isLive } from "./container.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
+import { unmountImageVolumes } from "./image-volumes.ts";
 import { runtimeOf } from "./runtimes.ts";
 import { teardownDeadlineMs } from "./undo.ts";
 
@@ -36,6 +37,7 @@ export async function removeContainerRecord(id: string, host: Host, signal?: Abo
 export async function releaseContainer(id: string, runtimes: readonly Runtime[], host: Host): Promise<void> {
   const paths = containerPathsOf(host.layout, id);
   for (const runtime of runtimes) await runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle);
+  await unmountImageVolumes(paths);
   await host.images.removeRootfs(id, paths.rootfs, AbortSignal.timeout(teardownDeadlineMs));
   await removeTree(paths.bundle);
 }

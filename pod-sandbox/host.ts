@@ -25,7 +25,10 @@ export interface PodSandboxConfig {
   readonly runtimeVersion: string;
 }
 
-export type Images = Pick<ImageService, "resolveImage" | "createRootfs" | "removeRootfs" | "rootfsUsage" | "rootfsIds">;
+export type Images = Pick<
+  ImageService,
+  "resolveImage" | "createRootfs" | "mountVolume" | "removeRootfs" | "rootfsUsage" | "rootfsIds"
+>;
 export type Network = Pick<Cni, "status" | "add" | "del" | "collectGarbage">;
 
 /** Everything an RPC of this room works with; made once by `createRuntimeService`. */

@@ -63,11 +63,13 @@ export function sandboxPathsOf(layout: Layout, id: string): SandboxPaths {
 export interface ContainerPaths {
   readonly bundle: string;
   readonly rootfs: string;
+  /** Images that are its volumes are mounted below, until the runtime has them. */
+  readonly volumes: string;
 }
 
 export function containerPathsOf(layout: Layout, id: string): ContainerPaths {
   const bundle = join(layout.containers, id);
-  return { bundle, rootfs: join(bundle, "rootfs") };
+  return { bundle, rootfs: join(bundle, "rootfs"), volumes: join(bundle, "volumes") };
 }
 
 export async function exists(path: string): Promise<boolean> {

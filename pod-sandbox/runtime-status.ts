@@ -35,6 +35,7 @@ export async function status(_call: Call, request: cri.StatusRequest, host: Host
     })),
     features: {
       supplementalGroupsPolicy: true,
+      mountOptions: true,
       userNamespacesHostNetwork: [...host.runtimes.values()].some(({ features }) => features.userNamespaces),
     },
     info: request.verbose ? verboseInfo(host) : {},

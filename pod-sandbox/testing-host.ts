@@ -73,6 +73,9 @@ export function createFakeImages(): FakeImages {
       roots.add(containerId);
       if (fake.fail.createRootfs) throw fake.fail.createRootfs;
     },
+    async mountVolume(_containerId, _imageId, target) {
+      await mkdir(target, { recursive: true });
+    },
     async removeRootfs(containerId, target) {
       if (fake.fail.removeRootfs) throw fake.fail.removeRootfs;
       await rm(target, { recursive: true, force: true });

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import path from "node:path";
 import { imageCreated } from "./root-filesystem.ts";
 import { runCommand } from "./run-command.ts";
@@ -105,6 +106,7 @@ const oci = {
   manifest: "application/vnd.oci.image.manifest.v1+json",
   index: "application/vnd.oci.image.index.v1+json",
 };
+const octets = "application/octet-stream";
 const docker = {
   manifest: "application/vnd.docker.distribution.manifest.v2+json",
   index: "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -133,6 +135,33 @@ export async function pushIndex(
   if (!response.ok)
     throw new Error(`pushing the index ${repository}:${tag}: ${response.status} ${await response.text()}`);
   return response.headers.get("docker-content-digest") ?? "";
+}
+
+/** Pushes files as an artifact, each a blob with its name; `target` is `host:port/name:tag`. */
+export async function pushArtifact(target: string, files: Readonly<Record<string, string>>): Promise<void> {
+  const [, registry = "", repository = "", tag = ""] = /^([^/]+)\/(.+):([^:]+)$/u.exec(target) ?? [];
+  const base = `http://${registry}/v2/${repository}`;
+  const empty = await pushBlob(base, "{}", "application/vnd.oci.empty.v1+json");
+  const layers: object[] = [];
+  for (const [title, content] of Object.entries(files)) {
+    const blob = await pushBlob(base, content, octets);
+    layers.push({ ...blob, annotations: { "org.opencontainers.image.title": title } });
+  }
+  const artifactType = "application/vnd.example.files";
+  const manifest = { schemaVersion: 2, mediaType: oci.manifest, artifactType, config: empty, layers };
+  const headers = { "content-type": oci.manifest };
+  const response = await fetch(`${base}/manifests/${tag}`, { method: "PUT", headers, body: JSON.stringify(manifest) });
+  if (!response.ok) throw new Error(`pushing the artifact ${target}: ${response.status} ${await response.text()}`);
+}
+
+async function pushBlob(base: string, content: string, mediaType: string): Promise<object> {
+  const digest = `sha256:${createHash("sha256").update(content).digest("hex")}`;
+  const begun = await fetch(`${base}/blobs/uploads/`, { method: "POST" });
+  const place = new URL(begun.headers.get("location") ?? "", base);
+  place.searchParams.set("digest", digest);
+  const response = await fetch(place, { method: "PUT", headers: { "content-type": octets }, body: content });
+  if (!response.ok) throw new Error(`pushing a blob to ${base}: ${response.status} ${await response.text()}`);
+  return { mediaType, digest, size: Buffer.byteLength(content) };
 }
 
 /** Reads the descriptor of a manifest in the registry. */

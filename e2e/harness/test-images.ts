@@ -1,6 +1,6 @@
 import { chmod, link, mkdir } from "node:fs/promises";
 import path from "node:path";
-import { addImage, configureImage, createLayout, pushImage, pushIndex } from "./image-builder.ts";
+import { addImage, configureImage, createLayout, pushArtifact, pushImage, pushIndex } from "./image-builder.ts";
 import { layRootFilesystem, packLayer, writeFiles } from "./root-filesystem.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -23,7 +23,15 @@ export const testImages = {
   index: "berth/index:1",
   /** Three layers with whiteouts, hard links, set-uid, owners, a device node, extended attributes. */
   layers: "berth/layers:1",
+  /** No image: an artifact of {@link artifactFiles}. */
+  artifact: "berth/artifact:1",
 } as const;
+
+export const artifactFiles: Readonly<Record<string, string>> = {
+  "readme.txt": "read me\n",
+  "model/weights.bin": "1 2 3\n",
+  "model/run.sh": "#!/bin/sh\necho ran\n",
+};
 
 /** The page that the web image serves. */
 export const webPage = "<h1>Served from a pod by Berth</h1>\n";
@@ -57,6 +65,7 @@ export async function pushTestImages(directory: string, registry: string): Promi
   await pushImage(layout, "base", target(testImages.docker), { format: "v2s2" });
   await pushImage(layout, "base", target(testImages.zstd), { compression: "zstd" });
   await pushImage(layout, "layers", target(testImages.layers));
+  await pushArtifact(target(testImages.artifact), artifactFiles);
   const architecture = await runCommand(["dpkg", "--print-architecture"]);
   const other = architecture === "amd64" ? "arm64" : "amd64";
   await configureImage(layout, "base", "other", { architecture: other });

@@ -23,6 +23,13 @@ export interface UnpackedLayer extends TreeUsage {
   readonly uncompressedBytes: number;
 }
 
+/** An artifact's file and where its bytes come from. */
+export interface UnpackedFile {
+  readonly path: string;
+  readonly size: number;
+  readonly bytes: AsyncGenerator<Buffer, void>;
+}
+
 /** Name of the layer's root inside its folder. */
 export const layerRootName = "diff";
 
@@ -57,17 +64,59 @@ async function unpackInto(
   return { usedBytes: usage.usedBytes + own.usedBytes, inodes: usage.inodes + own.inodes, uncompressedBytes };
 }
 
+async function placeInto(
+  rootFd: number,
+  files: Iterable<UnpackedFile>,
+  { directory, limits, onProgress }: UnpackTarget,
+): Promise<UnpackedLayer> {
+  using tree = createLayerTree(rootFd, limits);
+  let uncompressedBytes = 0;
+  for (const { path, size, bytes } of files) {
+    tree.begin({ ...plainFile, name: path, size });
+    for await (const chunk of bytes) {
+      tree.data(chunk);
+      uncompressedBytes += chunk.length;
+      onProgress?.(uncompressedBytes);
+    }
+    tree.end();
+  }
+  const { usedBytes, inodes } = tree.finish();
+  return { usedBytes: usedBytes + lstatSync(directory).blocks * 512, inodes: inodes + 1, uncompressedBytes };
+}
+
+/** What every file of an artifact is. */
+const plainFile = {
+  kind: "file",
+  linkName: "",
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  mtimeNs: 0n,
+  deviceMajor: 0,
+  deviceMinor: 0,
+  xattrs: [],
+} as const;
+
 /**
  * Unpacks one compressed or plain layer, reading `source` to its end. When it rejects, the caller is to stop the
  * source and to remove the folder, which holds a part of the layer.
  */
 export async function unpackLayer(source: AsyncGenerator<Buffer, void>, target: UnpackTarget): Promise<UnpackedLayer> {
+  return await withRoot(target, (rootFd) => unpackInto(rootFd, source, target));
+}
+
+/** Makes a layer of an artifact's files, each as it came. On failure as {@link unpackLayer}. */
+export async function unpackArtifact(files: Iterable<UnpackedFile>, target: UnpackTarget): Promise<UnpackedLayer> {
+  return await withRoot(target, (rootFd) => placeInto(rootFd, files, target));
+}
+
+async function withRoot<T>(target: UnpackTarget, fill: (rootFd: number) => Promise<T>): Promise<T> {
   const root = join(target.directory, layerRootName);
   mkdirSync(root, { mode: 0o755 });
   const rootFd = openSync(root, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
     syscalls.fchmod(rootFd, 0o755); // whatever the daemon's umask
-    return await unpackInto(rootFd, source, target);
+    return await fill(rootFd);
   } finally {
     closeSync(rootFd);
   }

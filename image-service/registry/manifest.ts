@@ -29,9 +29,15 @@ export interface Descriptor {
   readonly size: number;
 }
 
+/** A file of an artifact: the blob and where it goes. */
+export interface ArtifactFile extends Descriptor {
+  readonly path: string;
+}
+
 export type Manifest =
   | { readonly kind: "index"; readonly entries: readonly (Descriptor & { readonly platform: Platform | undefined })[] }
-  | { readonly kind: "image"; readonly config: Descriptor; readonly layers: readonly Descriptor[] };
+  | { readonly kind: "image"; readonly config: Descriptor; readonly layers: readonly Descriptor[] }
+  | { readonly kind: "artifact"; readonly files: readonly ArtifactFile[] };
 
 const digest = v.custom<Digest>(
   (value) => typeof value === "string" && isDigest(value),
@@ -50,6 +56,11 @@ const index = v.object({
   manifests: v.pipe(v.array(v.object({ ...descriptor.entries, platform: v.optional(platform) })), v.maxLength(1024)),
 });
 const image = v.object({ config: descriptor, layers: v.array(descriptor) });
+const artifact = v.object({
+  layers: v.array(v.object({ ...descriptor.entries, annotations: v.nullish(v.record(v.string(), v.string()), {}) })),
+});
+/** Where artifacts say what a blob is called: OCI's own annotation, and that of the CNCF's model specification. */
+const titles = ["org.opencontainers.image.title", "org.cncf.model.filepath"];
 
 function check<Schema extends v.GenericSchema>(schema: Schema, value: unknown, what: string): v.InferOutput<Schema> {
   const parsed = v.safeParse(schema, value);
@@ -82,11 +93,7 @@ function agreedMediaType(contentType: string, inside: string | undefined): strin
 
 function imageManifest(json: unknown): Manifest {
   const { config, layers } = check(image, json, "the manifest");
-  if (!configTypes.has(config.mediaType))
-    throw new RegistryFailure(
-      "unsupported",
-      `not a container image: its config is ${JSON.stringify(config.mediaType.slice(0, 128))}`,
-    );
+  if (!configTypes.has(config.mediaType)) return artifactManifest(json, config);
   for (const layer of layers) {
     if (layerType.test(layer.mediaType)) continue;
     const why = layer.mediaType.endsWith("+encrypted") ? "is encrypted" : "has an unknown media type";
@@ -98,8 +105,39 @@ function imageManifest(json: unknown): Manifest {
   return { kind: "image", config, layers };
 }
 
+/** What is no image by its config is an artifact; blobs without a name are no files. */
+function artifactManifest(json: unknown, config: Descriptor): Manifest {
+  const files = check(artifact, json, "the manifest").layers.flatMap(({ annotations, ...blob }) => {
+    const path = titles.map((title) => annotations[title]).find((title) => title !== undefined && title !== "");
+    return path === undefined ? [] : [{ ...blob, path: cleanPath(path) }];
+  });
+  if (files.length === 0)
+    throw new RegistryFailure(
+      "unsupported",
+      `neither a container image, its config is ${JSON.stringify(config.mediaType.slice(0, 128))}, nor an artifact with named files`,
+    );
+  const taken = new Set<string>();
+  for (const { path } of files) {
+    if (taken.has(path)) throw new RegistryFailure("invalid", `the artifact has two files ${JSON.stringify(path)}`);
+    taken.add(path);
+  }
+  return { kind: "artifact", files };
+}
+
+/** A path below the artifact's root; what overlayfs or its users read a meaning into is refused. */
+function cleanPath(title: string): string {
+  const components = title.split("/").filter((component) => component !== "" && component !== ".");
+  const isHostile = components.some((component) => component === ".." || component.startsWith(".wh."));
+  if (components.length === 0 || isHostile || /\p{Cc}/u.test(title))
+    throw new RegistryFailure(
+      "invalid",
+      `the artifact has a file that cannot be called ${JSON.stringify(title.slice(0, 128))}`,
+    );
+  return components.join("/");
+}
+
 /**
- * Reads an image manifest or an index. A document that could be read as both is refused, as is one whose Content-Type
+ * Reads an image manifest, an artifact's, or an index. A document that could be read as both is refused, as is one whose Content-Type
  * and `mediaType` differ (CVE-2021-41190).
  */
 export function parseManifest(bytes: Uint8Array, contentType: string): Manifest {

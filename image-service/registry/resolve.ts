@@ -1,6 +1,7 @@
 import { type Digest, digestOf, isDigest } from "../digest.ts";
 import { parseImageDocument } from "../image-config.ts";
 import { formatPlatform, type Platform } from "../platform.ts";
+import type { ImageType } from "../store/image-record.ts";
 import { downloadSmallBlob } from "./blob.ts";
 import { RegistryFailure } from "./failure.ts";
 import { headerOf, readBody } from "./http.ts";
@@ -8,9 +9,11 @@ import type { PullLimits, RetryPolicy } from "./limits.ts";
 import {
   acceptManifests,
   chooseManifest,
+  type ArtifactFile,
   type Descriptor,
   type Manifest,
   mediaTypeOf,
+  mediaTypes,
   parseManifest,
 } from "./manifest.ts";
 import { retrying } from "./retry.ts";
@@ -18,6 +21,8 @@ import type { RegistrySession } from "./session.ts";
 
 export interface LayerDescriptor extends Descriptor {
   readonly diffId: Digest;
+  /** Of an artifact, which is one layer: the files that make it up. */
+  readonly files?: readonly ArtifactFile[];
 }
 
 /** What a name stands for at this moment. */
@@ -28,6 +33,7 @@ export type Resolution =
       /** Digest of what the name points to: an index or a manifest. */
       readonly targetDigest: Digest;
       readonly manifestDigest: Digest;
+      readonly type: ImageType;
       readonly id: Digest;
       readonly configJson: string;
       readonly layers: readonly LayerDescriptor[];
@@ -45,6 +51,7 @@ export interface ResolveOptions {
 interface FetchedManifest {
   readonly digest: Digest;
   readonly manifest: Manifest;
+  readonly text: string;
 }
 
 interface Reading {
@@ -64,7 +71,8 @@ async function fetchManifest(reading: Reading, name: string, wanted: Digest | un
     const digest = digestOf(bytes, expected);
     if (expected !== undefined && digest !== expected)
       throw new RegistryFailure("invalid", `the manifest has the digest ${digest}, not ${expected}`);
-    return { digest, manifest: parseManifest(bytes, mediaTypeOf(headerOf(response, "content-type"))) };
+    const manifest = parseManifest(bytes, mediaTypeOf(headerOf(response, "content-type")));
+    return { digest, manifest, text: bytes.toString("utf8") };
   });
 }
 
@@ -104,6 +112,14 @@ function layersOf(
   });
 }
 
+/** All files of an artifact go by the digest of its manifest, which names each of them. */
+function artifactLayer(files: readonly ArtifactFile[], digest: Digest, limits: PullLimits): LayerDescriptor {
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  if (size > limits.layerBytes)
+    throw new RegistryFailure("invalid", `the artifact is larger than ${limits.layerBytes} bytes`);
+  return { mediaType: mediaTypes.ociManifest, digest, diffId: digest, size, files };
+}
+
 function parseConfig(configJson: string): ReturnType<typeof parseImageDocument> {
   try {
     return parseImageDocument(configJson);
@@ -128,12 +144,24 @@ export async function resolveImage(
     found = await fetchManifest(reading, chosen.digest, chosen.digest);
   }
   const { manifest } = found;
+  const digests = { targetDigest: target.digest, manifestDigest: found.digest };
+  if (manifest.kind === "artifact") {
+    const layer = artifactLayer(manifest.files, found.digest, options.limits);
+    return {
+      kind: "resolved",
+      ...digests,
+      type: "artifact",
+      id: found.digest,
+      configJson: found.text,
+      layers: [layer],
+    };
+  }
   if (manifest.kind !== "image") throw new RegistryFailure("invalid", "the index names another index");
   const configJson = await fetchConfig(reading, manifest.config);
   return {
     kind: "resolved",
-    targetDigest: target.digest,
-    manifestDigest: found.digest,
+    ...digests,
+    type: "image",
     id: manifest.config.digest,
     configJson,
     layers: layersOf(manifest, configJson, options),

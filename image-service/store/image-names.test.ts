@@ -11,6 +11,7 @@ const name = (tag: string | undefined, digit: string, pulledAtMs = 1): ImageName
 });
 const record = (names: readonly ImageName[]): ImageRecord => ({
   schemaVersion: 1,
+  type: "image",
   id: `sha256:${"f".repeat(64)}`,
   manifestDigest: `sha256:${"e".repeat(64)}`,
   names,

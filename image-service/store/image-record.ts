@@ -1,7 +1,7 @@
 import * as v from "valibot";
 
 import { type Digest, digestOf, isDigest } from "../digest.ts";
-import { type ImageConfig, parseImageDocument } from "../image-config.ts";
+import { artifactDocument, type ImageConfig, type ImageDocument, parseImageDocument } from "../image-config.ts";
 import type { Platform } from "../platform.ts";
 
 /** One name an image was pulled by, and what that name stood for. */
@@ -24,19 +24,26 @@ export interface ImageLayer {
   readonly size: number;
 }
 
+/** An artifact has files and no config, so it can be a volume and nothing else. */
+export type ImageType = "image" | "artifact";
+
 /** An image's file on disk. The config is kept to the byte: its digest is the image's id. */
 export interface ImageRecord {
   readonly schemaVersion: 1;
+  /** In the records of older versions absent: they had images only. */
+  readonly type: ImageType;
   readonly id: Digest;
   readonly manifestDigest: Digest;
   readonly names: readonly ImageName[];
   readonly layers: readonly ImageLayer[];
+  /** Of an artifact its manifest. */
   readonly configJson: string;
 }
 
 /** An image in the store. */
 export interface StoredImage {
-  /** Digest of the image's config: `sha256:…`. */
+  readonly type: ImageType;
+  /** Digest of the image's config, or of the artifact's manifest: `sha256:…`. */
   readonly id: Digest;
   readonly manifestDigest: Digest;
   readonly names: readonly ImageName[];
@@ -56,6 +63,7 @@ const digest = v.custom<Digest>((value) => typeof value === "string" && isDigest
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const schema = v.object({
   schemaVersion: v.literal(1),
+  type: v.optional(v.picklist(["image", "artifact"]), "image"),
   id: digest,
   manifestDigest: digest,
   names: v.array(v.object({ repository: v.string(), tag: v.optional(v.string()), digest, pulledAtMs: count })),
@@ -71,7 +79,7 @@ const schema = v.object({
 export function parseImageRecord(bytes: Uint8Array): ImageRecord {
   const record = v.parse(schema, JSON.parse(Buffer.from(bytes).toString("utf8")));
   if (digestOf(record.configJson, record.id) !== record.id) throw new Error("the image config does not match its id");
-  const { diffIds } = parseImageDocument(record.configJson);
+  const { diffIds } = documentOf(record);
   if (diffIds.join() !== record.layers.map(({ diffId }) => diffId).join()) throw new Error("the layers do not match");
   return record;
 }
@@ -84,18 +92,23 @@ export function repoDigestsOf(names: readonly ImageName[]): readonly string[] {
   return [...new Set(names.map(({ repository, digest }) => `${repository}@${digest}`))];
 }
 
+function documentOf({ type, id, configJson }: ImageRecord): ImageDocument {
+  return type === "artifact" ? artifactDocument(id) : parseImageDocument(configJson);
+}
+
 /** The image a record describes. */
 export function imageOf(
   record: ImageRecord,
   layerBytes: (diffId: Digest) => number,
   isPinned: (names: readonly ImageName[]) => boolean,
 ): StoredImage {
-  const { config, platform } = parseImageDocument(record.configJson);
-  const { id, manifestDigest, names, layers } = record;
+  const { config, platform } = documentOf(record);
+  const { type, id, manifestDigest, names, layers } = record;
   const diffIds = new Set(layers.map(({ diffId }) => diffId));
   let size = Buffer.byteLength(record.configJson);
   for (const diffId of diffIds) size += layerBytes(diffId);
   return {
+    type,
     id,
     manifestDigest,
     names,

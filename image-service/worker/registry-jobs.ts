@@ -1,9 +1,10 @@
 import { Code, CriError } from "../../cri-api/index.ts";
 import { LayerError } from "../layer/layer-error.ts";
-import { unpackLayer } from "../layer/unpack.ts";
+import { unpackArtifact, type UnpackedLayer, unpackLayer, type UnpackTarget } from "../layer/unpack.ts";
 import { downloadBlob, startBlob } from "../registry/blob.ts";
 import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
 import { createHttp } from "../registry/http.ts";
+import type { Descriptor } from "../registry/manifest.ts";
 import { resolveImage } from "../registry/resolve.ts";
 import { createSession, type RegistrySession } from "../registry/session.ts";
 import { createTokenCache, type Token } from "../registry/tokens.ts";
@@ -81,22 +82,28 @@ export async function runResolve(job: ResolveJob, events: JobEvents, signal: Abo
   );
 }
 
-/** The bytes of a layer, from whichever hosts give them; a second host goes on where the first one broke off. */
+interface LayerDownload {
+  readonly sessions: readonly RegistrySession[];
+  readonly job: LayerJob;
+  readonly report: { host: string; receivedBytes: number };
+  readonly signal: AbortSignal;
+}
+
+/** The bytes of a blob, from whichever hosts give them; a second host goes on where the first one broke off. */
 async function* downloadFromAny(
-  sessions: readonly RegistrySession[],
-  job: LayerJob,
-  report: { host: string; receivedBytes: number },
-  signal: AbortSignal,
+  { sessions, job, report, signal }: LayerDownload,
+  descriptor: Descriptor,
 ): AsyncGenerator<Buffer, void> {
   const attempts: Attempt[] = [];
-  const progress = startBlob(job.layer);
+  const progress = startBlob(descriptor);
+  const earlierBytes = report.receivedBytes;
   for (const session of sessions) {
     const { host, isMirror } = session.endpoint;
     report.host = host;
     try {
-      const download = { session, descriptor: job.layer, policy: job.access.policy, signal };
+      const download = { session, descriptor, policy: job.access.policy, signal };
       for await (const chunk of downloadBlob(download, progress)) {
-        report.receivedBytes = progress.receivedBytes;
+        report.receivedBytes = earlierBytes + progress.receivedBytes;
         yield chunk;
       }
       return;
@@ -106,7 +113,15 @@ async function* downloadFromAny(
       if (progress.receivedBytes > 0 && thrown.outcome === "invalid") break; // wrong bytes have gone into the hash
     }
   }
-  throw failedAttempts(`${job.what}: layer ${job.layer.digest}`, attempts);
+  throw failedAttempts(`${job.what}: layer ${descriptor.digest}`, attempts);
+}
+
+/** The layer unpacked from its one blob, or an artifact put together from its files. */
+async function fillLayer(download: LayerDownload, target: UnpackTarget): Promise<UnpackedLayer> {
+  const { layer } = download.job;
+  if (layer.files === undefined) return await unpackLayer(downloadFromAny(download, layer), target);
+  const files = layer.files.map((file) => ({ ...file, bytes: downloadFromAny(download, file) }));
+  return await unpackArtifact(files, target);
 }
 
 /** Downloads, checks and unpacks one layer in a single pass. */
@@ -117,9 +132,9 @@ export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSi
   try {
     return await withSessions(job.access, events, async (sessions) => {
       try {
-        const source = downloadFromAny(sessions, job, report, AbortSignal.any([signal, stop.signal]));
+        const download = { sessions, job, report, signal: AbortSignal.any([signal, stop.signal]) };
         const { diffId } = job.layer;
-        const unpacked = await unpackLayer(source, {
+        const unpacked = await fillLayer(download, {
           directory: job.directory,
           diffId,
           limits: job.access.limits,

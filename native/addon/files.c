@@ -152,6 +152,33 @@ static napi_value js_read_file(napi_env env, napi_callback_info info) {
   return job_start(job, &args);
 }
 
+/* The real path of what a path leads to inside a root. strings: 0 path, 1 root */
+static void resolve_path(struct job *job) {
+  int root = open(job->strings[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int fd = root < 0 ? -1 : open_in_root(root, job->strings[0], O_PATH);
+  if (fd < 0) job_fail(job, "openat2", errno);
+  if (root >= 0) close(root);
+  if (fd < 0) return;
+  char link[sizeof "/proc/self/fd/" + 3 * sizeof fd];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  job->output = malloc(PATH_MAX);
+  ssize_t length = job->output == NULL ? -1 : readlink(link, (char *)job->output, PATH_MAX);
+  if (length < 0)
+    job_fail(job, "readlink", errno);
+  else
+    job->output_length = (size_t)length;
+  close(fd);
+}
+
+static napi_value js_resolve_path(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, resolve_path);
+  job_take_string(job, 0, &args, 1);
+  job_take_string(job, 1, &args, 2);
+  return job_start(job, &args);
+}
+
 /* The answer to many reads: per file a 32-bit length or -errno, then the bytes. */
 static bool append(struct job *job, const void *bytes, size_t length) {
   uint8_t *larger = realloc(job->output, job->output_length + length + 1);
@@ -291,6 +318,7 @@ const struct entry file_job_entries[] = {
     {"writeFile", js_write_file},
     {"readFile", js_read_file},
     {"readFiles", js_read_files},
+    {"resolvePath", js_resolve_path},
     {"makeDirectories", js_make_directories},
     {"writeFifo", js_write_fifo},
     {"removeTree", js_remove_tree},

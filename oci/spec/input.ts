@@ -21,7 +21,7 @@ export interface ImageDefaults {
 /** A CRI mount whose host path was followed to what is really there. */
 export interface ResolvedMount {
   readonly mount: cri.Mount;
-  /** Real path of `mount.hostPath`: absolute, without symbolic links. */
+  /** Real path of `mount.hostPath`, or of where the image is mounted: absolute, without symbolic links. */
   readonly sourcePath: string;
 }
 

@@ -19,6 +19,14 @@ const at = (containerPath: string, sourcePath = "/srv/x"): ResolvedMount => ({
 const destinations = (requested: readonly ResolvedMount[]): string[] =>
   buildMounts(podFiles, requested, facts).map(({ destination }) => destination);
 
+const imageSpec = (image: string) => ({
+  image,
+  annotations: {},
+  userSpecifiedImage: "",
+  runtimeHandler: "",
+  imageRef: "",
+});
+
 describe("buildMounts", () => {
   test("mounts the kernel's file systems and the pod's files, parents first", () => {
     expect(destinations([])).toEqual([
@@ -66,6 +74,11 @@ describe("buildMounts", () => {
     [{}, ["rbind", "rprivate", "rw"]],
     [{ readonly: true }, ["rbind", "rprivate", "ro"]],
     [{ readonly: true, recursiveReadOnly: true }, ["rbind", "rprivate", "rro"]],
+    [{ mountOptions: ["noexec", "nosuid", "noexec"] }, ["rbind", "rprivate", "rw", "noexec", "nosuid"]],
+    [
+      { image: imageSpec("busybox"), hostPath: "", readonly: false, mountOptions: ["noexec"] },
+      ["rbind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+    ],
     [{ propagation: "PROPAGATION_HOST_TO_CONTAINER" }, ["rbind", "rslave", "rw"]],
     [{ propagation: "PROPAGATION_BIDIRECTIONAL" }, ["rbind", "rshared", "rw"]],
   ] as const)("turns %o into options", (overrides, options) => {
@@ -191,8 +204,17 @@ describe("validateMount", () => {
       /requires private propagation/,
     ],
     [{ recursiveReadOnly: true, readonly: true, propagation: "PROPAGATION_BIDIRECTIONAL" }, /requires private/],
-    [{ imageSubPath: "x" }, /image mounts are not supported/],
-    [{ mountOptions: ["noexec"] }, /mount_options are not supported/],
+    [{ imageSubPath: "x" }, /image_sub_path needs an image/],
+    [{ image: imageSpec("busybox") }, /host_path and image exclude each other/],
+    [{ image: imageSpec(""), hostPath: "" }, /the image has no name/],
+    [
+      { image: imageSpec("busybox"), hostPath: "", propagation: "PROPAGATION_BIDIRECTIONAL" },
+      /needs private propagation/,
+    ],
+    [{ image: imageSpec("busybox"), hostPath: "", imageSubPath: "../x" }, /leads out of the image/],
+    [{ image: imageSpec("busybox"), hostPath: "", imageSubPath: "/x" }, /leads out of the image/],
+    [{ image: imageSpec("busybox"), hostPath: "", imageSubPath: "a\nb" }, /control character/],
+    [{ mountOptions: ["noexec", "remount"] }, /mount option "remount" is none of noexec, nodev, nosuid/],
     [{ uidMappings: [{ hostId: 1, containerId: 0, length: 1 }] }, /uidMappings and gidMappings need each other/],
     [{ gidMappings: [{ hostId: 1, containerId: 0, length: 1 }] }, /uidMappings and gidMappings need each other/],
     [

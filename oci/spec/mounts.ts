@@ -66,6 +66,9 @@ function depthOf(path: string): number {
   return path.split("/").length;
 }
 
+/** Nothing in an image that is a volume may be written, run or gain rights, whatever the request says. */
+const imageMountOptions: readonly string[] = ["rbind", "rprivate", "ro", "nosuid", "nodev", "noexec"];
+
 function buildBindMount({ mount, sourcePath }: ResolvedMount, facts: MountFacts): OciMount {
   const destination = checkDestination(mount.containerPath, sourcePath);
   assertNoControlCharacters("mount source", sourcePath);
@@ -75,9 +78,11 @@ function buildBindMount({ mount, sourcePath }: ResolvedMount, facts: MountFacts)
       `RROUnsupported: recursive read-only mount ${quote(destination)} is not supported by this runtime handler`,
     );
   }
+  const bind = { destination, type: "bind", source: sourcePath };
+  if (mount.image) return { ...bind, options: imageMountOptions }; // its owners are mapped by the layers
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
-  const options = ["rbind", propagationOption(mount.propagation), access];
-  return { destination, type: "bind", source: sourcePath, options, ...mappedOwners(mount, facts) };
+  const options = ["rbind", propagationOption(mount.propagation), access, ...new Set(mount.mountOptions)];
+  return { ...bind, options, ...mappedOwners(mount, facts) };
 }
 
 function mappedOwners(
@@ -111,10 +116,11 @@ function checkDestination(containerPath: string, sourcePath: string): string {
  */
 export function validateMount(mount: cri.Mount): void {
   const name = quote(mount.containerPath);
-  if (mount.image || mount.imageSubPath !== "") throw invalid(`mount ${name}: image mounts are not supported`);
-  if (mount.mountOptions.length > 0) throw invalid(`mount ${name}: mount_options are not supported`);
   validateMappings(mount);
   if (mount.containerPath === "") throw invalid("mount container_path is empty");
+  validateMountOptions(mount);
+  if (mount.image) return validateImageMount(mount, mount.image);
+  if (mount.imageSubPath !== "") throw invalid(`mount ${name}: image_sub_path needs an image`);
   if (mount.hostPath === "") throw invalid(`mount ${name}: host_path is empty`);
   cleanAbsolutePath("mount container_path", mount.containerPath);
   cleanAbsolutePath("mount host_path", mount.hostPath);
@@ -123,6 +129,29 @@ export function validateMount(mount: cri.Mount): void {
   if (mount.propagation !== "PROPAGATION_PRIVATE") {
     throw invalid(`mount ${name}: recursive read-only mount requires private propagation, not ${mount.propagation}`);
   }
+}
+
+function validateImageMount(mount: cri.Mount, { image }: cri.ImageSpec): void {
+  const name = quote(mount.containerPath);
+  if (image === "") throw invalid(`mount ${name}: the image has no name`);
+  if (mount.hostPath !== "") throw invalid(`mount ${name}: host_path and image exclude each other`);
+  cleanAbsolutePath("mount container_path", mount.containerPath);
+  if (mount.propagation !== "PROPAGATION_PRIVATE") {
+    throw invalid(`mount ${name}: an image needs private propagation, not ${mount.propagation}`);
+  }
+  assertNoControlCharacters("mount image_sub_path", mount.imageSubPath);
+  if (mount.imageSubPath.startsWith("/") || mount.imageSubPath.split("/").includes("..")) {
+    throw invalid(`mount ${name}: image_sub_path ${quote(mount.imageSubPath)} leads out of the image`);
+  }
+}
+
+/** What the contract names; others would change more than the one mount. */
+const knownMountOptions: readonly string[] = ["noexec", "nodev", "nosuid"];
+
+function validateMountOptions({ containerPath, mountOptions }: cri.Mount): void {
+  const unknown = mountOptions.find((option) => !knownMountOptions.includes(option));
+  if (unknown === undefined) return;
+  throw invalid(`mount ${quote(containerPath)}: mount option ${quote(unknown)} is none of noexec, nodev, nosuid`);
 }
 
 /** What the kernel takes. */
