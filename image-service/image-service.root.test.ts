@@ -720,7 +720,7 @@ describe("the store", () => {
     await native.pinUserNamespace({ path: userNamespace, uidMappings: range, gidMappings: range });
     const [target, plain] = [join(scratch, "mapped"), join(scratch, "plain")];
     try {
-      await service.createRootfs("c1", image.id, target, { userNamespace, uid: 300_000, gid: 300_000 });
+      await service.createRootfs("c1", image.id, target, { owner: { userNamespace, uid: 300_000, gid: 300_000 } });
       await service.createRootfs("c2", image.id, plain);
       const owners = (path: string) => [lstatSync(path).uid, lstatSync(path).gid];
       for (const path of ["", "etc", "etc/passwd", "d/high"])
@@ -758,7 +758,7 @@ describe("the store", () => {
     await native.pinUserNamespace({ path: userNamespace, uidMappings: range, gidMappings: range });
     cleanup.defer(() => native.unpinNamespace(userNamespace));
     const owner = { userNamespace, uid: 300_000, gid: 300_000 };
-    const thrown = await failure(service.createRootfs("c1", plain.id, join(scratch, "m"), owner));
+    const thrown = await failure(service.createRootfs("c1", plain.id, join(scratch, "m"), { owner }));
     expect(thrown).toMatchObject({
       code: Code.FailedPrecondition,
       message: expect.stringContaining("cannot map owners"),

@@ -14,7 +14,7 @@ import type { PullProgress } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
 import { createTokenCache, type Token } from "./registry/tokens.ts";
 import { openRootfsStore, type RootfsUsage } from "./rootfs.ts";
-import type { RootfsOwner } from "./rootfs-mount.ts";
+import type { RootfsView } from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import { createImageFiles } from "./store/image-files.ts";
 import { openImageStore } from "./store/image-store.ts";
@@ -62,18 +62,19 @@ export interface ImageService extends AsyncDisposable {
   resolveImage(reference: string): StoredImage | undefined;
   /**
    * Mounts a writable root filesystem of the image at `target`, which is made if it is absent. With an owner, files of
-   * the image's user n seem to be those of user `owner.uid` + n. On failure nothing is left of it.
+   * the image's user n seem to be those of user `owner.uid` + n; with a label (a SELinux context) all have that one. On
+   * failure nothing is left of it.
    *
    * @throws {CriError} `NotFound` if the image is gone, `AlreadyExists` if the container has one.
    */
-  createRootfs(containerId: string, imageId: string, target: string, owner?: RootfsOwner): Promise<void>;
+  createRootfs(containerId: string, imageId: string, target: string, view?: RootfsView): Promise<void>;
   /**
    * Mounts an image read-only at `target` and keeps its layers for as long as the container has a root filesystem.
    * Whoever called it takes the mount down; nothing is lost of it with the daemon.
    *
    * @throws {CriError} `NotFound` if the image or the container's root filesystem is gone.
    */
-  mountVolume(containerId: string, imageId: string, target: string, owner?: RootfsOwner): Promise<void>;
+  mountVolume(containerId: string, imageId: string, target: string, view?: RootfsView): Promise<void>;
   /** Unmounts and deletes it, with `target` itself. Idempotent. */
   removeRootfs(containerId: string, target: string, signal: AbortSignal): Promise<void>;
   /** Containers that have a root filesystem on disk, also from before a restart: what nobody knows is to be removed. */
@@ -140,11 +141,11 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     imageFsInfo: async () => imageFsInfo(config.root, layers, rootfs),
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
-    async createRootfs(containerId, imageId, target, owner) {
-      await rootfs.create(containerId, requireImage(imageId), { target, owner });
+    async createRootfs(containerId, imageId, target, view) {
+      await rootfs.create(containerId, requireImage(imageId), { ...view, target });
     },
-    async mountVolume(containerId, imageId, target, owner) {
-      await rootfs.mountVolume(containerId, requireImage(imageId), { target, owner });
+    async mountVolume(containerId, imageId, target, view) {
+      await rootfs.mountVolume(containerId, requireImage(imageId), { ...view, target });
     },
     removeRootfs: (containerId, target, signal) => rootfs.remove(containerId, target, signal),
     rootfsIds: () => rootfs.ids(),

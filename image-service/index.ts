@@ -13,5 +13,5 @@ export type { StoredImage } from "./store/image-record.ts";
 export type { PullProgress } from "./pull-progress.ts";
 /** What a container has written to its root filesystem. */
 export type { RootfsUsage } from "./rootfs.ts";
-/** Whom it seems to belong to. */
-export type { RootfsOwner } from "./rootfs-mount.ts";
+/** Whom it seems to belong to, and under which label. */
+export type { RootfsOwner, RootfsView } from "./rootfs-mount.ts";

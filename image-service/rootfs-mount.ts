@@ -47,14 +47,20 @@ export interface RootfsOwner {
   readonly gid: number;
 }
 
+/** As what an image's files are to be seen; as they are in the image without one or the other. */
+export interface RootfsView {
+  readonly owner?: RootfsOwner | undefined;
+  /** The SELinux context that they all have. */
+  readonly label?: string | undefined;
+}
+
 /** What a root filesystem is to be made of, and where. */
-export interface RootfsPlan {
+export interface RootfsPlan extends RootfsView {
   /** Top first. */
   readonly layers: readonly { readonly diffId: Digest; readonly path: string }[];
   /** The layers lie below it. */
   readonly layersDirectory: string;
   readonly target: string;
-  readonly owner: RootfsOwner | undefined;
 }
 
 /** The container's root shows the attributes of the topmost folder, so that one is made like the image's. */
@@ -94,6 +100,10 @@ async function writeRecord(host: ImageHost, home: RootfsHome, layers: readonly D
   await host.writeFileAtomically(join(home.path, recordName), JSON.stringify({ schemaVersion: 1, layers }));
 }
 
+function labelOption({ label }: RootfsView): readonly string[] {
+  return label === undefined ? [] : [`context="${label}"`];
+}
+
 /** Mounts an image's layers read-only, as a further file system of the container. */
 export async function mountVolume(
   host: ImageHost,
@@ -105,7 +115,7 @@ export async function mountVolume(
   const lowerDirs = [...(await mountLayers(host, home, plan))];
   while (lowerDirs.length < 2) lowerDirs.push(await mkdtemp(join(home.path, "lower-"))); // an overlay without an upper folder needs two
   await mkdir(target, { recursive: true, mode: 0o755 });
-  await host.mountOverlay({ lowerDirs, target, options: ["index=off"] });
+  await host.mountOverlay({ lowerDirs, target, options: ["index=off", ...labelOption(plan)] });
   await unmountLayers(host, home, AbortSignal.timeout(unmountTimeoutMs));
 }
 
@@ -128,7 +138,7 @@ export async function mountRootfs(host: ImageHost, home: RootfsHome, plan: Rootf
     workDir: work,
     target,
     // No container outlives a power cut, so its syncs need not reach the disk, nor need its unmount wait for them.
-    options: ["index=off", "volatile"],
+    options: ["index=off", "volatile", ...labelOption(plan)],
   });
   await unmountLayers(host, home, AbortSignal.timeout(unmountTimeoutMs));
 }

@@ -10,8 +10,8 @@ import {
   mountVolume,
   readRootfsLayers,
   rootfsHome,
-  type RootfsOwner,
   type RootfsPlan,
+  type RootfsView,
   unmountRootfs,
 } from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
@@ -28,11 +28,8 @@ export interface RootfsUsage {
   readonly mountpoint: string;
 }
 
-/** Where a root filesystem is to be, and whose. */
-interface RootfsPlace {
-  readonly target: string;
-  readonly owner: RootfsOwner | undefined;
-}
+/** Where an image's files are to be, and as what. */
+type RootfsPlace = RootfsView & Pick<RootfsPlan, "target">;
 
 /** Containers' root filesystems: an image's layers below, a folder of the container's own on top. */
 export interface RootfsStore extends AsyncDisposable {

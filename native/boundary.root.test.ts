@@ -94,6 +94,8 @@ test("the helper is sound on any input, as the sanitizers see it", { timeout: 12
     ["user-namespace", long, long, long],
     ["pin", long, long, "123456789012345678901234567890", long],
     ["pin", "/proc/self/ns/user", "/", "0", "", long, long],
+    ["relabel", long],
+    ["relabel", long, "/proc/uptime", long],
     ["relay"],
     ["relay", long],
     ["follow", long, long],

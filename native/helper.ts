@@ -6,13 +6,14 @@ import { type Child, spawn } from "./process.ts";
 import { errno, SyscallError } from "./syscall-error.ts";
 
 /** How long a helper may take when its caller sets no earlier end. */
-const deadlineMs = 30_000;
+const usualDeadlineMs = 30_000;
 const maxAnswerBytes = 16 * 1024 * 1024;
 
 /* A helper that waits on a dead file server cannot even be killed; the caps keep such ones from piling up. Unmounting
  * has a cap of its own, so that stuck volumes of new pods do not keep old pods from being taken down. */
-const caps: Readonly<Record<"resolve" | "umount" | "namespace", Semaphore>> = {
+const caps: Readonly<Record<"resolve" | "relabel" | "umount" | "namespace", Semaphore>> = {
   resolve: createSemaphore(16),
+  relabel: createSemaphore(16),
   umount: createSemaphore(16),
   namespace: createSemaphore(16),
 };
@@ -63,14 +64,19 @@ function abandonOn(
 /**
  * Runs one sub-command of the helper, under the cap of its kind and a deadline.
  * @throws {SyscallError} what the helper reports, with `subject` as its path
- * @throws `signal.reason`, or a TimeoutError after 30 s
+ * @throws `signal.reason`, or a TimeoutError after `deadlineMs` (30 s without one)
  */
 export async function runHelper(
   kind: keyof typeof caps,
   args: readonly string[],
-  request: { readonly input: Uint8Array; readonly subject: string; readonly signal: AbortSignal },
+  request: {
+    readonly input: Uint8Array;
+    readonly subject: string;
+    readonly signal: AbortSignal;
+    readonly deadlineMs?: number;
+  },
 ): Promise<Buffer> {
-  const signal = AbortSignal.any([request.signal, AbortSignal.timeout(deadlineMs)]);
+  const signal = AbortSignal.any([request.signal, AbortSignal.timeout(request.deadlineMs ?? usualDeadlineMs)]);
   const giveBack = await caps[kind].acquire(signal);
   let child: Child;
   try {

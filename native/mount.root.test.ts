@@ -49,6 +49,17 @@ describe("mountOverlay", () => {
     await expect(readFile(inside("upper/new"), "utf8")).resolves.toBe("new");
   });
 
+  test("lets commas into an option only between quotes", async () => {
+    await makeFolders("lower", "target");
+    const mount = (option: string) =>
+      mountOverlay({ lowerDirs: [inside("lower"), inside("target")], target: inside("target"), options: [option] });
+    for (const option of ["context=a,b", 'context="a"b,c"', 'context="a\\",b"', "lowerdir=/,ro"]) {
+      await expect(mount(option)).rejects.toMatchObject({ code: "EINVAL", path: option });
+    }
+    // Without a policy the kernel knows no contexts; it is its refusal, not ours.
+    await expect(mount('context="u:r:t:s0:c1,c2"')).rejects.toMatchObject({ syscall: "mount", path: inside("target") });
+  });
+
   test("takes 120 layers with names of 200 characters, commas, colons and backslashes", async () => {
     const layers = Array.from({ length: 120 }, (_, index) => inside(`${index}:,\\${"x".repeat(200)}`));
     await Promise.all(layers.map((layer) => mkdir(layer)));

@@ -16,7 +16,8 @@ const noSuid = 2;
 const noDev = 4;
 const noExec = 8;
 
-const optionPattern = /^[a-z_]+(?:=[^,\\]*)?$/;
+/* A value in quotes may hold commas, which only security modules look for: context="…:c1,c2". */
+const optionPattern = /^[a-z_]+(?:=(?:[^,\\"]*|"[^\\"]*"))?$/;
 
 function joinOptions(options: readonly string[]): string {
   const wrong = options.find((option) => !optionPattern.test(option));

@@ -33,5 +33,8 @@ export { defaultSeccompProfile } from "./spec/seccomp-default.ts";
 export type { CgroupLayout, ContainerSpecInput, HostFacts, ImageDefaults, PauseSpecInput } from "./spec/input.ts";
 export type { NamespacePaths, PidNamespace, PodFiles, ResolvedDevice, ResolvedMount } from "./spec/input.ts";
 export type { OciResources, Process, Spec } from "./spec/oci-types.ts";
-/** AppArmor: what containers that name no profile run under. */
+export { buildSelinuxLabels, isUnconfinedBySelinux } from "./spec/security-labels.ts";
+export type { SelinuxLabels } from "./spec/security-labels.ts";
+/** What containers run under that name nothing of their own: an AppArmor profile, SELinux contexts. */
 export { loadApparmorProfile } from "./apparmor.ts";
+export { readSelinuxDefaults } from "./selinux.ts";

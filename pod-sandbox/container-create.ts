@@ -19,6 +19,7 @@ import { runtimeOf } from "./runtimes.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
 import { isPrivilegedSandbox } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
+import { labelFiles, selinuxLabelsOf, sourcesToRelabel } from "./selinux.ts";
 import { noteUndo, settleTogether, teardownDeadlineMs, undoneByUs } from "./undo.ts";
 import { hostUserOf, letPodRootThrough, podRootOf } from "./user-namespace.ts";
 
@@ -108,23 +109,25 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
   await letPodRootThrough(creation.sandbox.config, folders);
 
+  const selinux = selinuxLabelsOf(host, creation.sandbox, config.linux?.securityContext);
+  const view = { owner: rootfsOwnerOf(creation.sandbox, host), label: selinux?.file };
   undo.defer(() => host.images.removeRootfs(id, paths.rootfs, AbortSignal.timeout(teardownDeadlineMs)));
-  const owner = rootfsOwnerOf(creation.sandbox, host);
   const [hostMounts, devices] = await settleTogether([
     resolveMounts(
       call.signal,
       config.mounts.filter(({ image: volume }) => !volume),
     ),
     resolveDevices(call.signal, config.devices),
-    host.images.createRootfs(id, image.id, paths.rootfs, owner),
+    host.images.createRootfs(id, image.id, paths.rootfs, view),
     prepareLog(container.logPath),
   ]);
   undo.defer(() => unmountImageVolumes(paths));
-  const mounts = [...hostMounts, ...(await mountImageVolumes(creation, owner, host))];
+  const mounts = [...hostMounts, ...(await mountImageVolumes(creation, view, host))];
 
   const { user, accounts } = await lookUpUser(creation);
   const { pid } = pidNamespace;
-  const spec = await buildSpec(creation, { mounts, devices, user, accounts, pid }, host);
+  const spec = await buildSpec(creation, { mounts, devices, user, accounts, pid, selinux }, host);
+  await labelFiles(call.signal, selinux, [...Object.values(accounts), ...sourcesToRelabel(mounts, selinux)]);
   await makeWorkingDirectory(creation, spec.process.cwd);
 
   undo.defer(() => runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle));

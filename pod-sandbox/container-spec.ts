@@ -20,6 +20,7 @@ import type {
   ResolvedMount,
   ResolvedUser,
   Runtime,
+  SelinuxLabels,
   Spec,
 } from "../oci/index.ts";
 import { readHostDevices } from "./container-sources.ts";
@@ -51,6 +52,7 @@ export interface Sources {
   readonly mounts: readonly ResolvedMount[];
   readonly devices: readonly ResolvedDevice[];
   readonly user: ResolvedUser;
+  readonly selinux: SelinuxLabels | undefined;
   /** Password files with the user added, where the image's lack it. */
   readonly accounts: Pick<PodFiles, "passwd" | "group">;
   readonly pid: PidNamespace;

@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { cgroupLayout, kernelCapabilities } from "../native/index.ts";
-import { capabilityNames } from "../oci/index.ts";
+import { capabilityNames, readSelinuxDefaults } from "../oci/index.ts";
 import type { HostFacts } from "../oci/index.ts";
 import { exists } from "./layout.ts";
 
@@ -15,6 +15,7 @@ const lowestOomScoreAdj = -1000;
 export async function readHostFacts(apparmor: HostFacts["apparmor"]): Promise<HostFacts> {
   const [{ effective, bounding }, layout] = await Promise.all([kernelCapabilities(), cgroupLayout()]);
   const capabilities = capabilityNames(effective & bounding);
+  const selinux = await readSelinuxDefaults();
   return {
     capabilities,
     oomScoreAdjMin: capabilities.includes("CAP_SYS_RESOURCE")
@@ -25,7 +26,7 @@ export async function readHostFacts(apparmor: HostFacts["apparmor"]): Promise<Ho
     swapAccounting: layout === "v2" || (await exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")),
     hugepageSizes: await readHugepageSizes(layout),
     showsMessageQueues: await exists("/dev/mqueue"),
-    selinuxEnabled: await exists("/sys/fs/selinux/enforce"),
+    ...(selinux ? { selinux } : {}),
     ...(apparmor ? { apparmor } : {}),
   };
 }

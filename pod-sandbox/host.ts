@@ -57,6 +57,8 @@ export interface Host {
   readonly network: Network;
   readonly images: Images;
   readonly facts: HostFacts;
+  /** Draws a level for a new pod. */
+  readonly drawSelinuxLevel: () => string;
   readonly log: Logger;
 }
 

@@ -2,7 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError, toCriError } from "../cri-api/index.ts";
 import type { cri } from "../cri-api/index.ts";
-import type { RootfsOwner } from "../image-service/index.ts";
+import type { RootfsView } from "../image-service/index.ts";
 import { resolveInRoot, unmount } from "../native/index.ts";
 import type { ResolvedMount } from "../oci/index.ts";
 import type { Creation } from "./container-spec.ts";
@@ -18,7 +18,7 @@ import { teardownDeadlineMs } from "./undo.ts";
  */
 export async function mountImageVolumes(
   creation: Creation,
-  owner: RootfsOwner | undefined,
+  view: RootfsView,
   host: Host,
 ): Promise<readonly ResolvedMount[]> {
   const { container, paths } = creation;
@@ -27,7 +27,7 @@ export async function mountImageVolumes(
     if (!mount.image) continue;
     try {
       const target = join(paths.volumes, String(index));
-      resolved.push({ mount, sourcePath: await mountImageVolume(container.id, { mount, target, owner }, host) });
+      resolved.push({ mount, sourcePath: await mountImageVolume(container.id, { mount, target, view }, host) });
     } catch (thrown) {
       const { code, message } = toCriError(thrown);
       throw new CriError(code, `ImageVolumeMountFailed: ${message}`, { cause: thrown });
@@ -39,16 +39,16 @@ export async function mountImageVolumes(
 interface ImageVolume {
   readonly mount: cri.Mount;
   readonly target: string;
-  readonly owner: RootfsOwner | undefined;
+  readonly view: RootfsView;
 }
 
 /** @returns where on the host the volume, or the part of it that is asked for, is to be taken from. */
 async function mountImageVolume(containerId: string, volume: ImageVolume, host: Host): Promise<string> {
-  const { mount, target, owner } = volume;
+  const { mount, target, view } = volume;
   const name = mount.image?.image ?? "";
   const image = host.images.resolveImage(name);
   if (!image) throw new CriError(Code.NotFound, `image "${name}" not found`);
-  await host.images.mountVolume(containerId, image.id, target, owner);
+  await host.images.mountVolume(containerId, image.id, target, view);
   const { imageSubPath } = mount;
   if (imageSubPath === "") return target;
   // The volume cannot be written, so what the path leads to now is what it leads to when the runtime follows it.

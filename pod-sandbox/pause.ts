@@ -1,9 +1,10 @@
 import { chmod, copyFile, mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { Call } from "../cri-api/index.ts";
-import { helperPath } from "../native/index.ts";
+import { helperPath, relabel } from "../native/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
 import { buildPauseSpec, podIdMaps } from "../oci/index.ts";
+import type { HostFacts } from "../oci/index.ts";
 import { cgroupsPathOf } from "./host.ts";
 import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
@@ -12,11 +13,12 @@ import { usesHostNetwork } from "./network.ts";
 import { runtimeOf } from "./runtimes.ts";
 import { namespaceOptionsOf } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
+import { selinuxLabelsOf } from "./selinux.ts";
 import { teardownDeadlineMs, undoneByUs } from "./undo.ts";
 import { letPodRootThrough } from "./user-namespace.ts";
 
 /** Lays out the root filesystem that all pause processes share, read-only: one static binary. */
-export async function installPauseRootfs(layout: Layout): Promise<void> {
+export async function installPauseRootfs(layout: Layout, { selinux }: Pick<HostFacts, "selinux">): Promise<void> {
   await chmod(layout.pauseRootfs, 0o755); // the pause process is nobody
   for (const directory of ["proc", "dev", "sys"]) await mkdir(join(layout.pauseRootfs, directory), { recursive: true });
   const target = join(layout.pauseRootfs, "berth-helper");
@@ -24,6 +26,8 @@ export async function installPauseRootfs(layout: Layout): Promise<void> {
   await copyFile(helperPath, aside);
   await chmod(aside, 0o755);
   await rename(aside, target);
+  const signal = AbortSignal.timeout(teardownDeadlineMs);
+  if (selinux) await relabel([layout.pauseRootfs], selinux.file, { signal });
 }
 
 /** Starts PID 1 of a pod-wide PID namespace, in the pod's cgroup, under the same monitor and runtime as a container. */
@@ -50,6 +54,7 @@ export async function startPauseProcess(
       layout: host.facts.cgroupLayout,
     },
     host: host.facts,
+    selinux: selinuxLabelsOf(host, sandbox),
   });
   await mkdir(paths.pauseBundle, { recursive: true, mode: 0o700 });
   await letPodRootThrough(sandbox.config, [paths.directory, paths.pauseBundle]);

@@ -28,6 +28,7 @@ const sandboxBase = {
   runtimeHandler: v.string(),
   runtime: v.string(),
   createdAtNs: ns,
+  selinuxLevel: v.optional(v.string()),
 };
 const ips = v.array(v.string());
 const sandboxSchema = v.variant("state", [

@@ -24,6 +24,7 @@ import { layoutOf, makeDirectories } from "./layout.ts";
 import { collectNetworkGarbage } from "./network-garbage.ts";
 import { installPauseRootfs } from "./pause.ts";
 import { createListItems } from "./list-items.ts";
+import { createSelinuxLevels } from "./selinux.ts";
 import { openRecordStore } from "./record-store.ts";
 import { containerFormat, sandboxFormat } from "./records.ts";
 import { recover } from "./recover.ts";
@@ -143,7 +144,7 @@ export async function openHost(parts: RuntimeServiceParts): Promise<Host> {
   const { config, log } = parts;
   const layout = layoutOf(config.root, config.state);
   await makeDirectories(layout);
-  await installPauseRootfs(layout);
+  await installPauseRootfs(layout, parts.facts);
   const codecs = loadJsonCodecs();
   const sandboxes = await openRecordStore(layout.sandboxRecords, sandboxFormat(codecs), log);
   const containers = await openRecordStore(layout.containerRecords, containerFormat(codecs), log);
@@ -165,6 +166,7 @@ export async function openHost(parts: RuntimeServiceParts): Promise<Host> {
     operations: createKeyedLock(),
     stats,
     cgroupMounts: await readCgroupMounts(),
+    drawSelinuxLevel: createSelinuxLevels(sandboxes),
     noResources: codecs.LinuxContainerResources.fromJson({}),
   };
 }

@@ -1,28 +1,42 @@
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import type { Call } from "../cri-api/index.ts";
 import { mountTmpfs, removeTree, unmount } from "../native/index.ts";
 import { resolvConfText } from "../oci/index.ts";
+import type { Host } from "./host.ts";
 import { exists } from "./layout.ts";
 import type { SandboxPaths } from "./layout.ts";
 import { hostnameOf, namespaceOptionsOf } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
+import { labelFiles, selinuxLabelsOf } from "./selinux.ts";
 import { teardownDeadlineMs } from "./undo.ts";
 import { giveToPodRoot, podRootOf } from "./user-namespace.ts";
 
 const shmSizeBytes = 64 * 1024 * 1024;
 
 /** Makes what the pod's containers share as files: resolv.conf, hostname, hosts, and /dev/shm with the IPC namespace. */
-export async function writeSandboxFiles(sandbox: SandboxIn<"creating">, paths: SandboxPaths): Promise<void> {
+export async function writeSandboxFiles(
+  call: Call,
+  sandbox: SandboxIn<"creating">,
+  paths: SandboxPaths,
+  host: Pick<Host, "facts">,
+): Promise<void> {
   const { config } = sandbox;
+  const labels = selinuxLabelsOf(host, sandbox);
   const dns = config.dnsConfig;
   const resolvConf = dns ? resolvConfText(dns) : "";
   await writeFile(paths.resolvConf, resolvConf || (await readHostFile("/etc/resolv.conf")), { mode: 0o644 });
   await writeFile(paths.hostname, `${hostnameOf(sandbox)}\n`, { mode: 0o644 });
   await copyFileIfThere("/etc/hosts", paths.hosts);
-  await giveToPodRoot(config, [paths.resolvConf, paths.hostname, paths.hosts]);
+  const files = [paths.resolvConf, paths.hostname, paths.hosts];
+  await giveToPodRoot(config, files);
+  await labelFiles(call.signal, labels, files);
   if (namespaceOptionsOf(config).ipc === "NODE") return;
   await mkdir(paths.shm, { mode: 0o1777 });
   const root = podRootOf(config);
-  const options = root ? [`uid=${root.uid}`, `gid=${root.gid}`] : [];
+  const options = [
+    ...(root ? [`uid=${root.uid}`, `gid=${root.gid}`] : []),
+    ...(labels ? [`context="${labels.file}"`] : []),
+  ];
   await mountTmpfs({ target: paths.shm, sizeBytes: shmSizeBytes, mode: 0o1777, options });
 }
 

@@ -13,7 +13,8 @@ import { removePauseProcess, startPauseProcess } from "./pause.ts";
 import { removeSandboxFiles, writeSandboxFiles } from "./sandbox-files.ts";
 import { pinSandboxNamespaces, unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
 import { advanceSandbox, namespaceOptionsOf, sandboxBase, sandboxName } from "./sandbox.ts";
-import type { SandboxIn } from "./sandbox.ts";
+import type { Sandbox, SandboxIn } from "./sandbox.ts";
+import { selinuxLabelsOf } from "./selinux.ts";
 import { validateSandboxConfig } from "./sandbox-validate.ts";
 import { noteUndo, settleTogether, teardownDeadlineMs, undoneByUs } from "./undo.ts";
 import { requireUserNamespaces } from "./user-namespace.ts";
@@ -39,6 +40,7 @@ export async function runPodSandbox(
   if (existing && existing.state !== "creating") {
     throw new CriError(Code.AlreadyExists, `pod sandbox "${existing.id}" of that name exists and is not ready`);
   }
+  selinuxLabelsOf(host, { config });
   const podSandboxId = await host.creations.join(call, { name, group: "pod sandboxes" }, async (signal) => {
     requireNetwork(host, config);
     const sandbox = {
@@ -49,11 +51,17 @@ export async function runPodSandbox(
       runtimeHandler: request.runtimeHandler,
       runtime: runtime.handler,
       createdAtNs: nowNs(),
+      ...selinuxLevelFor(config, host),
     } as const;
     await createSandbox({ ...call, signal }, sandbox, host);
     return sandbox.id;
   });
   return { podSandboxId };
+}
+
+function selinuxLevelFor({ linux }: cri.PodSandboxConfig, host: Host): Pick<Sandbox, "selinuxLevel"> {
+  if (!host.facts.selinux) return {};
+  return { selinuxLevel: linux?.securityContext?.selinuxOptions?.level || host.drawSelinuxLevel() };
 }
 
 function requireNetwork(host: Host, config: cri.PodSandboxConfig): void {
@@ -90,7 +98,7 @@ async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): 
   undo.defer(() => removePauseProcess(sandbox, host));
   const [ips, , pause] = await settleTogether([
     attachNetwork(call, sandbox, paths, host),
-    writeSandboxFiles(sandbox, paths),
+    writeSandboxFiles(call, sandbox, paths, host),
     startPause(call, sandbox, paths, host),
   ]);
 

@@ -12,6 +12,8 @@ interface SandboxBase {
   /** The handler it resolved to; a later change of the default does not move a pod. */
   readonly runtime: string;
   readonly createdAtNs: bigint;
+  /** The SELinux level that its containers share and no other pod has, unless it asked for one; none without SELinux. */
+  readonly selinuxLevel?: string | undefined;
 }
 
 /**
@@ -47,8 +49,16 @@ export function advanceSandbox<From extends Sandbox["state"], To extends Sandbox
 
 /** What every state of a sandbox has; the start of the next state's record. */
 export function sandboxBase(sandbox: Sandbox): SandboxBase {
-  const { id, name, config, runtimeHandler, runtime, createdAtNs } = sandbox;
-  return { id, name, config, runtimeHandler, runtime, createdAtNs };
+  const { id, name, config, runtimeHandler, runtime, createdAtNs, selinuxLevel } = sandbox;
+  return {
+    id,
+    name,
+    config,
+    runtimeHandler,
+    runtime,
+    createdAtNs,
+    ...(selinuxLevel === undefined ? {} : { selinuxLevel }),
+  };
 }
 
 /** None of the parts may hold a slash, so no two pods can read alike. */

@@ -1,12 +1,20 @@
 #!/bin/sh
 # Builds a Debian 13 guest for qemu: a disk, a kernel and an initrd, in .cache/guest/<key>, once per version of this
 # script; prints where. Nothing of the guest is installed on this machine but qemu and what makes disks.
+# usage: build.sh [selinux]    (with Debian's SELinux policy instead of AppArmor: it alone takes a minute to install)
 set -eu
+variant="${1:-apparmor}"
 cache="$(cd "$(dirname "$0")/../.." && pwd)/.cache/guest"
-key="$(sha256sum < "$0" | cut -c1-16)"
+version="$(sha256sum < "$0" | cut -c1-16)"
+key="$version-$variant"
 suite=trixie
-packages=systemd,systemd-sysv,dbus,udev,kmod,iproute2,procps,ca-certificates,apparmor,sudo,nftables,iptables
+packages=systemd,systemd-sysv,dbus,udev,kmod,iproute2,procps,ca-certificates,sudo,nftables,iptables
 packages=$packages,crun,runc,conmon,containernetworking-plugins,docker-registry
+case "$variant" in
+  apparmor) packages=$packages,apparmor ;;
+  selinux) packages=$packages,selinux-policy-default,policycoreutils,selinux-utils ;;
+  *) echo "usage: build.sh [selinux]" >&2 && exit 64 ;;
+esac
 modules="virtio_blk"
 say() { printf 'guest: %s\n' "$*" >&2; }
 
@@ -50,11 +58,11 @@ kernel_package() {
 }
 
 install_kernel() {
-  version="$(ls kernel/lib/modules 2> /dev/null || ls kernel/usr/lib/modules)"
+  release="$(ls kernel/lib/modules 2> /dev/null || ls kernel/usr/lib/modules)"
   cp kernel/boot/vmlinuz-* vmlinuz
   mkdir -p root/usr/lib/modules
-  cp -a kernel/*/modules/"$version" root/usr/lib/modules/ 2> /dev/null || cp -a kernel/usr/lib/modules/"$version" root/usr/lib/modules/
-  chroot root depmod "$version"
+  cp -a kernel/*/modules/"$release" root/usr/lib/modules/ 2> /dev/null || cp -a kernel/usr/lib/modules/"$release" root/usr/lib/modules/
+  chroot root depmod "$release"
 }
 
 # What a node has beyond its packages: a name, no services but ours, and the unit that runs what is asked of the guest.
@@ -65,11 +73,13 @@ configure() {
   printf '/dev/vda / ext4 rw,noatime 0 1\n' > root/etc/fstab
   printf 'overlay\nbr_netfilter\n' > root/etc/modules-load.d/berth.conf
   printf 'net.ipv4.ip_forward = 1\n' > root/etc/sysctl.d/90-berth.conf
+  # What is no file of a package has its label from how it is mounted.
+  if [ "$variant" = selinux ]; then context=context=system_u:object_r:bin_t:s0; else context=defaults; fi
   chroot root systemctl disable docker-registry.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer fstrim.timer getty@tty1.service >&2 || true
   chroot root systemctl mask serial-getty@ttyS0.service serial-getty@ttyS1.service systemd-udev-settle.service >&2
   mkdir -p root/payload root/results
-  cat > root/etc/systemd/system/guest-run.service <<'UNIT'
+  cat > root/etc/systemd/system/guest-run.service <<UNIT
 [Unit]
 Description=What was asked of this guest
 After=multi-user.target
@@ -79,7 +89,7 @@ Type=oneshot
 StandardInput=null
 StandardOutput=file:/dev/ttyS1
 StandardError=inherit
-ExecStart=/bin/sh -c 'mount -o ro /dev/vdb /payload && mount /dev/vdc /results && exec /bin/sh /payload/run.sh'
+ExecStart=/bin/sh -c 'mount -o ro,$context /dev/vdb /payload && mount -o $context /dev/vdc /results && exec /bin/sh /payload/run.sh'
 ExecStopPost=/bin/sh -c 'umount /results; systemctl poweroff --no-block'
 TimeoutStartSec=infinity
 UNIT
@@ -93,6 +103,13 @@ AllowIsolate=yes
 UNIT
   ln -s ../guest-run.service root/etc/systemd/system/guest.target.wants/guest-run.service
   ln -sf guest.target root/etc/systemd/system/default.target
+}
+
+# The kernel's command line says whether the policy is enforced.
+label() {
+  [ "$variant" = selinux ] || return 0
+  printf 'SELINUX=permissive\nSELINUXTYPE=default\n' > root/etc/selinux/config
+  chroot root setfiles -F /etc/selinux/default/contexts/files/file_contexts / >&2
 }
 
 make_initrd() {
@@ -125,12 +142,16 @@ INIT
 if [ ! -e "$cache/$key/done" ]; then
   [ "$(id -u)" = 0 ] || { say "must be root"; exit 1; }
   install_missing_packages
-  rm -rf "$cache"
+  for old in "$cache"/*; do
+    case "$old" in "$cache/$version"-*) ;; *) rm -rf "$old" ;; esac
+  done
+  rm -rf "${cache:?}/$key"
   mkdir -p "$cache/$key"
   cd "$cache/$key"
   bootstrap
   install_kernel
   configure
+  label
   make_initrd
   say "making the disk"
   truncate -s 6G disk.img

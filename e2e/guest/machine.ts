@@ -10,9 +10,18 @@ export const resultsDirectory = path.join(guestDirectory, "results");
 const memoryMiB = 4096;
 const timedOutCode = 124;
 
+/** Which security module the guest's kernel runs, and whether its policy is enforced or only told of. */
+export const securityModules = {
+  apparmor: { variant: "apparmor", kernel: "apparmor=1 security=apparmor" },
+  "selinux-permissive": { variant: "selinux", kernel: "selinux=1 security=selinux enforcing=0" },
+  "selinux-enforcing": { variant: "selinux", kernel: "selinux=1 security=selinux enforcing=1" },
+} as const;
+export type SecurityModule = keyof typeof securityModules;
+
 /** Builds the guest, once per version of the script that does it; where its disk, kernel and initrd are. */
-export async function buildGuest(): Promise<string> {
-  return runCommand(["sh", path.join(import.meta.dirname, "build.sh")], { timeoutMs: 1_200_000 });
+export async function buildGuest(security: SecurityModule): Promise<string> {
+  const { variant } = securityModules[security];
+  return runCommand(["sh", path.join(import.meta.dirname, "build.sh"), variant], { timeoutMs: 1_800_000 });
 }
 
 /**
@@ -22,7 +31,7 @@ export async function buildGuest(): Promise<string> {
 export async function runInGuest(
   base: string,
   payload: string,
-  limits: { readonly timeoutMs: number },
+  options: { readonly security: SecurityModule; readonly timeoutMs: number },
 ): Promise<number> {
   await rm(resultsDirectory, { recursive: true, force: true });
   await mkdir(resultsDirectory, { recursive: true });
@@ -30,7 +39,7 @@ export async function runInGuest(
   await rm(results, { force: true });
   await runCommand(["truncate", "-s", "512M", results]);
   await runCommand(["mkfs.ext4", "-q", "-F", results]);
-  const isOver = await emulate(qemuArguments(base, payload, results), limits.timeoutMs);
+  const isOver = await emulate(qemuArguments({ base, payload, results }, options.security), options.timeoutMs);
   await runCommand(["debugfs", "-R", `rdump / ${resultsDirectory}`, results]);
   if (isOver) {
     console.error("guest: the time is over");
@@ -42,7 +51,10 @@ export async function runInGuest(
   return 1;
 }
 
-function qemuArguments(base: string, payload: string, results: string): readonly string[] {
+function qemuArguments(
+  { base, payload, results }: { readonly base: string; readonly payload: string; readonly results: string },
+  security: SecurityModule,
+): readonly string[] {
   const disk = (file: string, options: string): string => `file=${file},if=virtio,format=raw,cache=unsafe,${options}`;
   const flags: readonly (readonly string[])[] = [
     ["-accel", "tcg,thread=multi,tb-size=1024"],
@@ -53,7 +65,7 @@ function qemuArguments(base: string, payload: string, results: string): readonly
     ["-drive", disk(payload, "readonly=on")],
     ["-drive", disk(results, "readonly=off")],
     ["-serial", `file:${path.join(resultsDirectory, "console.log")}`, "-serial", "stdio"],
-    ["-append", "console=ttyS0 root=/dev/vda rw panic=1 apparmor=1 security=apparmor quiet"],
+    ["-append", `console=ttyS0 root=/dev/vda rw panic=1 ${securityModules[security].kernel} quiet`],
   ];
   return ["qemu-system-x86_64", ...flags.flat()];
 }

@@ -55,12 +55,13 @@ int run_command(int argc, char **argv) {
   if (argc == 2 && text_equals(argv[1], "pause")) return run_pause();
   if (argc == 3 && text_equals(argv[1], "umount")) return run_umount(argv[2]);
   if (argc == 2 && text_equals(argv[1], "resolve")) return run_resolve();
+  if (argc >= 3 && text_equals(argv[1], "relabel")) return run_relabel(argv[2], argv + 3);
   if (argc == 5 && text_equals(argv[1], "user-namespace")) return run_user_namespace(argv[2], argv[3], argv[4]);
   if (argc >= 6 && text_equals(argv[1], "pin")) return run_pin(argv + 2);
   if (argc == 2 && text_equals(argv[1], "relay")) return run_relay();
   if (argc >= 4 && text_equals(argv[1], "follow")) return run_follow(argv[2], argv + 3);
   static const char usage[] =
-      "usage: berth-helper pause | umount TARGET | resolve |\n"
+      "usage: berth-helper pause | umount TARGET | resolve | relabel LABEL PATH... |\n"
       "  user-namespace TARGET UID-MAP GID-MAP | pin USER-NAMESPACE FOLDER KINDS HOSTNAME [SYSCTL VALUE]... |\n"
       "  relay | follow PID-FILE PROGRAM [ARGUMENT]...\n";
   write_all(2, usage, sizeof usage - 1);

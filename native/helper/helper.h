@@ -30,6 +30,7 @@ int report_failure(const char *step, long error);
 int run_pause(void);
 int run_umount(const char *target);
 int run_resolve(void);
+int run_relabel(const char *label, char **paths);
 int run_user_namespace(const char *target, const char *uid_map, const char *gid_map);
 int run_pin(char **argv);
 int run_relay(void);

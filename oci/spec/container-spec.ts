@@ -16,7 +16,7 @@ import { defaultSeccompProfile } from "./seccomp-default.ts";
 import type { SeccompArchitecture } from "./seccomp-default.ts";
 import { cleanAbsolutePath } from "./text.ts";
 import { toId } from "./user.ts";
-import { buildApparmorProfile, buildSelinuxLabels } from "./security-labels.ts";
+import { buildApparmorProfile } from "./security-labels.ts";
 import { podIdMaps, requireMapped } from "./user-namespace.ts";
 import type { IdMaps } from "./user-namespace.ts";
 
@@ -72,10 +72,9 @@ function userNamespaceFacts(maps: IdMaps, { namespaces, host }: ContainerSpecInp
 }
 
 function buildProcess(input: ContainerSpecInput, capabilities: CapabilitySets): Process {
-  const { config, image, user, host } = input;
+  const { config, image, user, host, selinux } = input;
   const context = config.linux?.securityContext ?? null;
   const apparmorProfile = buildApparmorProfile(context, host.apparmor);
-  const selinux = buildSelinuxLabels(context, host.selinuxEnabled ?? false);
   return {
     terminal: config.tty,
     user: { uid: user.uid, gid: user.gid, umask, additionalGids: user.additionalGids },
@@ -86,7 +85,7 @@ function buildProcess(input: ContainerSpecInput, capabilities: CapabilitySets): 
     noNewPrivileges: context?.noNewPrivs ?? false,
     oomScoreAdj: buildOomScoreAdj(config.linux?.resources?.oomScoreAdj ?? 0n, host.oomScoreAdjMin),
     ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
-    ...(selinux.process === undefined ? {} : { selinuxLabel: selinux.process }),
+    ...(selinux ? { selinuxLabel: selinux.process } : {}),
   };
 }
 
@@ -104,11 +103,10 @@ function buildDeviceSection(input: ContainerSpecInput, hasUserNamespace: boolean
 }
 
 function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets, section: DeviceSection): LinuxSection {
-  const { config, host, cgroup } = input;
+  const { config, host, cgroup, selinux } = input;
   const context = config.linux?.securityContext ?? null;
   const isPrivileged = context?.privileged ?? false;
   const propagation = rootfsPropagation(input.mounts.map(({ mount }) => mount));
-  const mountLabel = buildSelinuxLabels(context, host.selinuxEnabled ?? false).mount;
   const seccomp = buildSeccomp(
     chooseSeccomp(context),
     { architecture: architectureOf(host), capabilities: capabilities.bounding },
@@ -122,7 +120,7 @@ function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets, sec
     ...buildProtectedPaths(context),
     ...(propagation ? { rootfsPropagation: propagation } : {}),
     ...(seccomp ? { seccomp } : {}),
-    ...(mountLabel === undefined ? {} : { mountLabel }),
+    ...(selinux ? { mountLabel: selinux.file } : {}),
   };
 }
 
@@ -140,7 +138,7 @@ function architectureOf(host: HostFacts): SeccompArchitecture {
  * a read-only root, our seccomp profile. Its root must let that user in and hold `/proc` and `/dev`.
  */
 export function buildPauseSpec(input: PauseSpecInput): Spec {
-  const { host, cgroup } = input;
+  const { host, cgroup, selinux } = input;
   const maps = podIdMaps(input.sandbox);
   const { uid, gid } = pauseUser(input.sandbox, maps);
   const none: readonly string[] = [];
@@ -160,6 +158,7 @@ export function buildPauseSpec(input: PauseSpecInput): Spec {
       noNewPrivileges: true,
       oomScoreAdj: buildOomScoreAdj(BigInt(pauseOomScoreAdj), host.oomScoreAdjMin),
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
+      ...(selinux ? { selinuxLabel: selinux.process } : {}),
     },
     root: { path: input.rootfsPath, readonly: true },
     mounts: buildPauseMounts(),
@@ -173,6 +172,7 @@ export function buildPauseSpec(input: PauseSpecInput): Spec {
       devices: [],
       ...buildProtectedPaths(null),
       ...seccomp,
+      ...(selinux ? { mountLabel: selinux.file } : {}),
     },
   };
 }

@@ -2,6 +2,7 @@ import type { cri } from "../../cri-api/index.ts";
 import type { MountTableEntry } from "./mount-propagation.ts";
 import type { SeccompArchitecture } from "./seccomp-default.ts";
 import type { SeccompProfile } from "./seccomp-file.ts";
+import type { SelinuxDefaults, SelinuxLabels } from "./security-labels.ts";
 import type { ResolvedUser } from "./user.ts";
 
 export type CgroupLayout = "v1" | "hybrid" | "v2";
@@ -59,7 +60,8 @@ export interface HostFacts {
   readonly swapAccounting?: boolean;
   /** Page sizes of the hugetlb controller such as `2MB`; absent is unknown, an empty list is no controller. */
   readonly hugepageSizes?: readonly string[];
-  readonly selinuxEnabled?: boolean;
+  /** Present where a SELinux policy is loaded. */
+  readonly selinux?: SelinuxDefaults;
   /** Present where the kernel has AppArmor; `defaultProfile` is the loaded one that RuntimeDefault means. */
   readonly apparmor?: { readonly defaultProfile?: string };
   /** Whether the host's message queues are shown on /dev/mqueue; absent is no. */
@@ -116,6 +118,8 @@ export interface ContainerSpecInput {
   readonly cgroup: CgroupPlace;
   readonly host: HostFacts;
   readonly hostname: string;
+  /** What `buildSelinuxLabels` says; none without SELinux. */
+  readonly selinux?: SelinuxLabels | undefined;
   /** The parsed file at `localhostSeccompPath(config)`, where that is not undefined. */
   readonly localhostSeccomp?: SeccompProfile;
 }
@@ -128,4 +132,6 @@ export interface PauseSpecInput {
   readonly namespaces: NamespacePaths;
   readonly cgroup: CgroupPlace;
   readonly host: HostFacts;
+  /** As a container's. */
+  readonly selinux?: SelinuxLabels | undefined;
 }
