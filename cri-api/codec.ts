@@ -1,14 +1,15 @@
+import type { ImageAdminMethods } from "./berth-messages.ts";
 import type { Init } from "./init.ts";
 import type { ImageServiceMethods, RuntimeServiceMethods } from "./messages.ts";
 import protobuf from "protobufjs";
 import { CriError, Code } from "./errors.ts";
-import { packageName, readSchema, servicesOf } from "./schema.ts";
+import { readSchema, servicesOf } from "./schema.ts";
 import { createVisitor, type Visitor } from "./visit.ts";
 
-/** Every RPC of the contract by name; a name occurs in one service only. */
-export type Methods = RuntimeServiceMethods & ImageServiceMethods;
+/** Every RPC by name; a name occurs in one service only. */
+export type Methods = RuntimeServiceMethods & ImageServiceMethods & ImageAdminMethods;
 export type MethodName = keyof Methods;
-export type ServiceName = "RuntimeService" | "ImageService";
+export type ServiceName = "RuntimeService" | "ImageService" | "ImageAdmin";
 
 /** One RPC: where it is reached, and its two messages there and back. */
 export interface MethodDescriptor<Name extends MethodName = MethodName> {
@@ -16,6 +17,7 @@ export interface MethodDescriptor<Name extends MethodName = MethodName> {
   readonly name: Name;
   /** The HTTP/2 path, such as `/runtime.v1.RuntimeService/Version`. */
   readonly path: string;
+  readonly requestStream: boolean;
   readonly responseStream: boolean;
   /** @throws {CriError} `InvalidArgument` for bytes that are no such message, text that is not UTF-8, an unknown enum number. */
   decodeRequest(bytes: Uint8Array): Methods[Name]["request"];
@@ -95,21 +97,22 @@ export function createCodec(type: protobuf.Type, visitor: Visitor): Codec {
 }
 
 function isServiceName(name: string): name is ServiceName {
-  return name === "RuntimeService" || name === "ImageService";
+  return name === "RuntimeService" || name === "ImageService" || name === "ImageAdmin";
 }
 
 function describeMethod(method: protobuf.Method, codecOf: (type: protobuf.Type) => Codec): MethodDescriptor {
   method.resolve();
   const { parent, resolvedRequestType, resolvedResponseType } = method;
   if (!parent || !isServiceName(parent.name) || !resolvedRequestType || !resolvedResponseType) {
-    throw new Error(`runtime-v1.proto: unexpected method ${method.fullName}`);
+    throw new Error(`unexpected method ${method.fullName}`);
   }
   const request = codecOf(resolvedRequestType);
   const response = codecOf(resolvedResponseType);
   return {
     service: parent.name,
     name: method.name as MethodName,
-    path: `/${packageName}.${parent.name}/${method.name}`,
+    path: `/${parent.fullName.slice(1)}/${method.name}`,
+    requestStream: method.requestStream === true,
     responseStream: method.responseStream === true,
     decodeRequest: (bytes) => request.decode(bytes) as Methods[MethodName]["request"],
     encodeRequest: (init) => request.encode(init),
@@ -119,8 +122,8 @@ function describeMethod(method: protobuf.Method, codecOf: (type: protobuf.Type) 
 }
 
 /**
- * Every RPC of both services, in the order of the contract. Reads and compiles runtime-v1.proto at each call: once,
- * at start-up.
+ * Every RPC of the CRI's services and of our own, in the order of the contracts. Reads and compiles them at each call:
+ * once, at start-up.
  *
  * @see https://github.com/kubernetes/cri-api/blob/v0.37.0/pkg/apis/runtime/v1/api.proto
  */
@@ -132,7 +135,6 @@ export function loadServices(): readonly MethodDescriptor[] {
     codecs.set(type, codec);
     return codec;
   };
-  return servicesOf(readSchema()).flatMap((service) =>
-    service.methodsArray.map((method) => describeMethod(method, codecOf)),
-  );
+  const services = (["runtime.v1", "berth.v1"] as const).flatMap((name) => servicesOf(readSchema(name)));
+  return services.flatMap((service) => service.methodsArray.map((method) => describeMethod(method, codecOf)));
 }

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import protobuf from "protobufjs";
-import { enumsOf, messagesOf, readSchema, servicesOf } from "./schema.ts";
+import { enumsOf, messagesOf, type PackageName, readSchema, servicesOf } from "./schema.ts";
 
 const scalarTypes: Readonly<Partial<Record<string, string>>> = {
   string: "string",
@@ -46,6 +46,7 @@ function renderService(service: protobuf.Service): string {
       `request: ${method.requestType}`,
       `response: ${method.responseType}`,
       `stream: ${String(method.responseStream === true)}`,
+      ...(method.requestStream === true ? ["requestStream: true"] : []),
     ];
     const oneLine = `  readonly ${method.name}: { ${parts.map((part) => `readonly ${part}`).join("; ")} };\n`;
     if (oneLine.length <= 121) return oneLine;
@@ -54,11 +55,11 @@ function renderService(service: protobuf.Service): string {
   return `export interface ${service.name}Methods {\n${methods.join("")}}\n`;
 }
 
-/** The text of messages.ts: what decoders give for every message, enum and RPC of the schema. */
-export function renderTypes(): string {
-  const schema = readSchema();
+/** The text of a contract's types: what decoders give for every message, enum and RPC of the schema. */
+export function renderTypes(packageName: PackageName): string {
+  const schema = readSchema(packageName);
   const blocks = [
-    "// Generated from runtime-v1.proto by `node cri-api/generate-types.ts`; do not edit.\n" +
+    `// Generated from ${packageName.replace(".", "-")}.proto by \`node cri-api/generate-types.ts\`; do not edit.\n` +
       "/* oxlint-disable max-lines -- generated: one declaration per message of the contract */\n",
     ...enumsOf(schema).map(renderEnum),
     ...messagesOf(schema).map(renderMessage),
@@ -74,7 +75,7 @@ function lockField(type: protobuf.Type, field: protobuf.Field): string {
 
 /** The lock of the wire contract: one line per message, field, enum value and RPC, named as in the .proto. */
 export function renderLock(): string {
-  const schema = readSchema({ keepCase: true });
+  const schema = readSchema("runtime.v1", { keepCase: true });
   const lines = [
     ...messagesOf(schema).flatMap((type) => [
       `message\t${type.name}`,
@@ -100,7 +101,8 @@ export function renderLock(): string {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { "write-lock": { type: "boolean", default: false } } });
-  await writeFile(new URL("./messages.ts", import.meta.url), renderTypes());
+  await writeFile(new URL("./messages.ts", import.meta.url), renderTypes("runtime.v1"));
+  await writeFile(new URL("./berth-messages.ts", import.meta.url), renderTypes("berth.v1"));
   // The lock moves on purpose only: a field that moved by accident must fail the test first.
   if (values["write-lock"]) await writeFile(new URL("./wire.lock", import.meta.url), renderLock());
 }

@@ -4,9 +4,11 @@ export { Code, CriError, toCriError } from "./errors.ts";
 export type { Call, Logger } from "./call.ts";
 /** Decoded messages: every scalar present, int64 as bigint, enums as their names, absent messages null. */
 export type * as cri from "./messages.ts";
+/** The messages of our own service, as the command line and the daemon exchange them. */
+export type * as berth from "./berth-messages.ts";
 /** Deep-partial input of the encoders. */
 export type { Init } from "./init.ts";
-/** Every RPC of `runtime.v1` v0.37 with its codecs. */
+/** Every RPC of `runtime.v1` v0.37, and of our own `berth.v1`, with its codecs. */
 export { loadServices } from "./codec.ts";
 export type { MethodDescriptor, MethodName, Methods, ServiceName } from "./codec.ts";
 /** The messages that records on disk hold, as plain JSON and back. */

@@ -1,7 +1,7 @@
 import { toPlain } from "./codec.ts";
 import type { Init } from "./init.ts";
 import type * as cri from "./messages.ts";
-import { packageName, readSchema } from "./schema.ts";
+import { readSchema } from "./schema.ts";
 
 /** The messages that records on disk hold. */
 interface JsonMessages {
@@ -27,9 +27,9 @@ const jsonOptions = { longs: String, enums: String, bytes: String } as const;
  * @see https://protobuf.dev/programming-guides/json/
  */
 export function loadJsonCodecs(): JsonCodecs {
-  const schema = readSchema();
+  const schema = readSchema("runtime.v1");
   function codecOf<Name extends keyof JsonMessages>(name: Name): JsonCodec<JsonMessages[Name]> {
-    const type = schema.lookupType(`${packageName}.${name}`);
+    const type = schema.lookupType(name);
     return {
       toJson: (message) => type.toObject(type.fromObject(message), jsonOptions),
       fromJson(json) {

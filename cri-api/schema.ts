@@ -1,19 +1,21 @@
 import { readFileSync } from "node:fs";
 import protobuf from "protobufjs";
 
-export const packageName = "runtime.v1";
+/** The CRI, and what Berth's own command line needs besides. */
+const files = { "runtime.v1": "runtime-v1.proto", "berth.v1": "berth-v1.proto" } as const;
+export type PackageName = keyof typeof files;
 
 /**
- * Parses runtime-v1.proto. Reads a file synchronously: for start-up and tools only.
+ * Parses a contract. Reads a file synchronously: for start-up and tools only.
  *
  * @param options.keepCase Keep field names as written there instead of turning them to camelCase.
  */
-export function readSchema(options: { readonly keepCase: boolean } = { keepCase: false }): protobuf.Namespace {
-  const source = readFileSync(new URL("./runtime-v1.proto", import.meta.url), "utf8");
+export function readSchema(packageName: PackageName, options = { keepCase: false }): protobuf.Namespace {
+  const source = readFileSync(new URL(files[packageName], import.meta.url), "utf8");
   const { root } = protobuf.parse(source, new protobuf.Root(), options);
   root.resolveAll();
   const found = root.lookup(packageName);
-  if (!(found instanceof protobuf.Namespace)) throw new Error(`runtime-v1.proto has no package ${packageName}`);
+  if (!(found instanceof protobuf.Namespace)) throw new Error(`${files[packageName]} has no package ${packageName}`);
   return found;
 }
 

@@ -124,6 +124,15 @@ async function fetchLayers(pull: Pull, wanted: readonly LayerDescriptor[], acces
   }
 }
 
+/** How often a long pull says in the log how far it has come. */
+const logIntervalMs = 15_000;
+
+/** A pull as the log tells it: the speed is that of the whole. */
+function loggedOf({ startedAtMs, ...facts }: PullProgress): object {
+  const elapsedMs = Math.max(Date.now() - startedAtMs, 1);
+  return { ...facts, elapsedMs, bytesPerSecond: Math.round((facts.downloadedBytes * 1000) / elapsedMs) };
+}
+
 type Resolved = Extract<Resolution, { kind: "resolved" }>;
 
 async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): Promise<StoredImage> {
@@ -138,8 +147,7 @@ async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): P
     const layers = resolved.layers.map(({ diffId, digest, mediaType, size }) => ({ diffId, digest, mediaType, size }));
     const name = nameOf(reference, resolved.targetDigest);
     const image = await parts.images.put({ type, id, manifestDigest, layers, configJson }, name);
-    const { startedAtMs, phase: _, ...facts } = tracker.snapshot();
-    parts.log.info({ imageId: id, ...facts, elapsedMs: Date.now() - startedAtMs }, "image pulled");
+    parts.log.info({ imageId: id, ...loggedOf(tracker.snapshot()) }, "image pulled");
     return image;
   } catch (thrown) {
     pull.signal.throwIfAborted();
@@ -180,9 +188,11 @@ export function createImagePuller(parts: PullParts): ImagePuller {
     const [first] = endpointsOf(parts.config.registries, reference);
     const tracker = trackPull(name, first?.host ?? "");
     trackers.add(tracker);
+    const timer = setInterval(() => parts.log.info(loggedOf(tracker.snapshot()), "image pull goes on"), logIntervalMs);
     try {
       return await pullOnce({ parts, reference, what: `cannot pull "${name}"`, credentials, signal, tracker });
     } finally {
+      clearInterval(timer);
       trackers.delete(tracker);
     }
   }

@@ -1,11 +1,12 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
-import { type Call, Code, CriError, type cri, type Init, type Logger } from "../cri-api/index.ts";
+import { type berth, type Call, Code, CriError, type cri, type Init, type Logger } from "../cri-api/index.ts";
 import type { ImageServiceConfig } from "./config.ts";
 import type { ImageHost } from "./host.ts";
 import { findImage } from "./image-find.ts";
 import { imageFsInfo } from "./image-fs-info.ts";
+import { followPull } from "./image-follow.ts";
 import { createImagePuller } from "./image-pull.ts";
 import { removeImage } from "./image-remove.ts";
 import { imageStatus, listImages } from "./image-status.ts";
@@ -51,6 +52,8 @@ export interface ImageService extends AsyncDisposable {
   /** Answers from memory: blocks and inodes counted when the layers were unpacked. */
   imageFsInfo(call: Call, request: cri.ImageFsInfoRequest): Promise<Init<cri.ImageFsInfoResponse>>;
 
+  /** Pulls as `pullImage` does, and tells on the way how far it has come. */
+  followPull(call: Call, request: berth.FollowPullRequest): AsyncIterable<Init<berth.FollowPullResponse>>;
   /** How far the pulls under way have come. */
   pullsInProgress(): readonly PullProgress[];
 
@@ -139,6 +142,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     listImages: (call, request) => listImages(images, call, request),
     removeImage: (call, request) => removeImage(images, call, request),
     imageFsInfo: async () => imageFsInfo(config.root, layers, rootfs),
+    followPull: (call, request) => followPull(puller, call, request),
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
     async createRootfs(containerId, imageId, target, view) {

@@ -17,6 +17,8 @@ export interface PullProgress {
   readonly totalBytes: number;
   readonly downloadedBytes: number;
   readonly unpackedBytes: number;
+  /** Downloaded of late: over the last five to ten seconds, or since the start. */
+  readonly bytesPerSecond: number;
 }
 
 /** Follows one pull. */
@@ -30,8 +32,26 @@ export interface PullTracker {
   snapshot(): PullProgress;
 }
 
+/** How long a mark of the past stands, against which the speed is measured. */
+const speedMarkMs = 5000;
+
+/** Tells a speed from totals that only grow. */
+function createSpeedometer(startedAtMs: number): (totalBytes: number) => number {
+  const marks = { before: { atMs: startedAtMs, bytes: 0 }, last: { atMs: startedAtMs, bytes: 0 } };
+  return (bytes) => {
+    const atMs = Date.now();
+    if (atMs - marks.last.atMs >= speedMarkMs) {
+      marks.before = marks.last;
+      marks.last = { atMs, bytes };
+    }
+    const elapsedMs = atMs - marks.before.atMs;
+    return elapsedMs <= 0 ? 0 : Math.round(((bytes - marks.before.bytes) * 1000) / elapsedMs);
+  };
+}
+
 export function trackPull(image: string, host: string): PullTracker {
   const startedAtMs = Date.now();
+  const speedOf = createSpeedometer(startedAtMs);
   const byLayer = new Map<Digest, LayerProgress>();
   const state = { phase: "resolving" as PullProgress["phase"], host, layers: 0, layersDone: 0, totalBytes: 0 };
   return {
@@ -55,7 +75,8 @@ export function trackPull(image: string, host: string): PullTracker {
         downloadedBytes += layer.downloadedBytes;
         unpackedBytes += layer.unpackedBytes;
       }
-      return { image, startedAtMs, ...state, downloadedBytes, unpackedBytes };
+      const bytesPerSecond = speedOf(downloadedBytes);
+      return { image, startedAtMs, ...state, downloadedBytes, unpackedBytes, bytesPerSecond };
     },
   };
 }

@@ -27,7 +27,7 @@ export interface PodSandboxConfig {
 
 export type Images = Pick<
   ImageService,
-  "resolveImage" | "createRootfs" | "mountVolume" | "removeRootfs" | "rootfsUsage" | "rootfsIds"
+  "resolveImage" | "createRootfs" | "mountVolume" | "removeRootfs" | "rootfsUsage" | "rootfsIds" | "pullsInProgress"
 >;
 export type Network = Pick<Cni, "status" | "add" | "del" | "collectGarbage">;
 

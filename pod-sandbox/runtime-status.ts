@@ -52,6 +52,9 @@ function verboseInfo(host: Host): Record<string, string> {
   return {
     config: toInfoJson({ rootDir: root, stateDir: state, cgroupDriver, defaultRuntime, runtimes }),
     network: toInfoJson(host.network.status()),
+    imagePulls: toInfoJson(
+      host.images.pullsInProgress().map((pull) => ({ ...pull, elapsedMs: Date.now() - pull.startedAtMs })),
+    ),
     objects: toInfoJson({ podSandboxes: host.sandboxes.list().length, containers: host.containers.list().length }),
   };
 }

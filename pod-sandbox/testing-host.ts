@@ -83,6 +83,7 @@ export function createFakeImages(): FakeImages {
     },
     rootfsUsage: () => undefined,
     rootfsIds: () => [...roots],
+    pullsInProgress: () => [],
   };
   return fake;
 }

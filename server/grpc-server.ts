@@ -1,10 +1,16 @@
 import { once } from "node:events";
 import { Metadata, Server } from "@grpc/grpc-js";
-import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
+import type {
+  handleBidiStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  ServerDuplexStream,
+  ServerWritableStream,
+} from "@grpc/grpc-js";
 import { Code, CriError } from "../cri-api/index.ts";
-import type { MethodDescriptor, MethodName } from "../cri-api/index.ts";
+import type { Call, Init, MethodDescriptor, MethodName, Methods } from "../cri-api/index.ts";
 import type { Calls } from "./calls.ts";
-import type { HandlerTable, StreamHandler, UnaryHandler } from "./handlers.ts";
+import type { DuplexHandler, HandlerTable, StreamHandler, UnaryHandler } from "./handlers.ts";
 
 /** No request comes near this; a message is held whole in memory before it is decoded. */
 const maxRequestBytes = 32 * 1024 * 1024;
@@ -33,14 +39,30 @@ function serveUnary(
   };
 }
 
+type Writable = ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
+
 /** After a cancel grpc-js never calls a write back, hence the signal. */
-async function writeTo(
-  stream: ServerWritableStream<Buffer, Buffer>,
-  bytes: Buffer,
-  signal: AbortSignal,
-): Promise<void> {
+async function writeTo(stream: Writable, bytes: Buffer, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   if (!stream.write(bytes)) await once(stream, "drain", { signal });
+}
+
+/** Streams what `open` gives; the call is told as it ends. */
+function answerStream(
+  method: MethodDescriptor,
+  stream: Writable,
+  calls: Calls,
+  open: (call: Call) => AsyncIterable<Init<Methods[MethodName]["response"]>>,
+): void {
+  const done = calls.run(method, stream, async (call) => {
+    const items = open(call);
+    stream.sendMetadata(new Metadata()); // a subscriber learns that from now on it misses nothing
+    for await (const item of items) {
+      await writeTo(stream, method.encodeResponse(item), call.signal);
+    }
+    call.signal.throwIfAborted(); // a stream that ended because of the abort did not end well
+  });
+  void done.then((status) => (status.code === Code.Ok ? stream.end() : stream.emit("error", status)));
 }
 
 function serveStream(
@@ -49,20 +71,41 @@ function serveStream(
   calls: Calls,
 ): handleServerStreamingCall<Buffer, Buffer> {
   return (stream) => {
-    const done = calls.run(method, stream, async (call) => {
+    answerStream(method, stream, calls, (call) => {
       if (!handler) refuse(method);
-      const items = handler(call, method.decodeRequest(stream.request));
-      stream.sendMetadata(new Metadata()); // a subscriber learns that from now on it misses nothing
-      for await (const item of items) {
-        await writeTo(stream, method.encodeResponse(item), call.signal);
-      }
-      call.signal.throwIfAborted(); // a stream that ended because of the abort did not end well
+      return handler(call, method.decodeRequest(stream.request));
     });
-    void done.then((status) => (status.code === Code.Ok ? stream.end() : stream.emit("error", status)));
   };
 }
 
-/** A gRPC server with every RPC of both services, not yet listening. */
+/** The client's messages; one that goes away ends them with the call's reason, never as if it were done. */
+async function* requestsOf(
+  method: MethodDescriptor,
+  stream: ServerDuplexStream<Buffer, Buffer>,
+  signal: AbortSignal,
+): AsyncGenerator<Methods[MethodName]["request"], void> {
+  const pieces = stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  for await (const bytes of pieces) {
+    signal.throwIfAborted();
+    yield method.decodeRequest(bytes);
+  }
+  signal.throwIfAborted();
+}
+
+function serveDuplex(
+  method: MethodDescriptor,
+  handler: DuplexHandler<MethodName> | undefined,
+  calls: Calls,
+): handleBidiStreamingCall<Buffer, Buffer> {
+  return (stream) => {
+    answerStream(method, stream, calls, (call) => {
+      if (!handler) refuse(method);
+      return handler(call, requestsOf(method, stream, call.signal));
+    });
+  };
+}
+
+/** A gRPC server with every RPC of all services, not yet listening. */
 export function createGrpcServer(methods: readonly MethodDescriptor[], table: HandlerTable, calls: Calls): Server {
   const server = new Server({
     "grpc.max_receive_message_length": maxRequestBytes,
@@ -73,7 +116,10 @@ export function createGrpcServer(methods: readonly MethodDescriptor[], table: Ha
     const entry = table[method.name];
     const handler = entry === "unimplemented" ? undefined : entry;
     // The table's type ties each name to its handler's; a loop over names cannot carry that tie.
-    if (method.responseStream) {
+    if (method.requestStream) {
+      const duplex = serveDuplex(method, handler as DuplexHandler<MethodName> | undefined, calls);
+      server.register(method.path, duplex, keepBytes, keepBytes, "bidi");
+    } else if (method.responseStream) {
       const stream = serveStream(method, handler as StreamHandler<MethodName> | undefined, calls);
       server.register(method.path, stream, keepBytes, keepBytes, "serverStream");
     } else {

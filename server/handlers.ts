@@ -15,7 +15,20 @@ export type StreamHandler<Name extends MethodName> = (
   request: Methods[Name]["request"],
 ) => AsyncIterable<Init<Methods[Name]["response"]>>;
 
-type Handler<Name extends MethodName> = Methods[Name]["stream"] extends true ? StreamHandler<Name> : UnaryHandler<Name>;
+/**
+ * Answers one RPC that streams both ways: as {@link StreamHandler}, and the client is held back while it takes no
+ * requests. What it does not take is dropped when it ends.
+ */
+export type DuplexHandler<Name extends MethodName> = (
+  call: Call,
+  requests: AsyncIterable<Methods[Name]["request"]>,
+) => AsyncIterable<Init<Methods[Name]["response"]>>;
+
+type Handler<Name extends MethodName> = Methods[Name] extends { readonly requestStream: true }
+  ? DuplexHandler<Name>
+  : Methods[Name]["stream"] extends true
+    ? StreamHandler<Name>
+    : UnaryHandler<Name>;
 
 /** One entry for every RPC named: a new RPC in the contract does not compile until someone decides about it. */
 export type HandlerTable<Names extends MethodName = MethodName> = {

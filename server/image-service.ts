@@ -1,5 +1,5 @@
-import type { cri } from "../cri-api/index.ts";
-import type { HandlerTable, UnaryHandler } from "./handlers.ts";
+import type { berth, cri } from "../cri-api/index.ts";
+import type { HandlerTable, StreamHandler, UnaryHandler } from "./handlers.ts";
 import { streamList } from "./list-streams.ts";
 
 /** What this file needs of the image-service room. */
@@ -9,10 +9,13 @@ export interface ImageRpcs {
   readonly pullImage: UnaryHandler<"PullImage">;
   readonly removeImage: UnaryHandler<"RemoveImage">;
   readonly imageFsInfo: UnaryHandler<"ImageFsInfo">;
+  readonly followPull: StreamHandler<"FollowPull">;
 }
 
-/** ImageService: every RPC of the contract, and who answers it. */
-export function imageHandlers(images: ImageRpcs): HandlerTable<keyof cri.ImageServiceMethods> {
+type Names = keyof cri.ImageServiceMethods | keyof berth.ImageAdminMethods;
+
+/** ImageService and ImageAdmin: every RPC of the contracts, and who answers it. */
+export function imageHandlers(images: ImageRpcs): HandlerTable<Names> {
   return {
     ListImages: (call, request) => images.listImages(call, request),
     StreamImages: streamList(
@@ -23,5 +26,9 @@ export function imageHandlers(images: ImageRpcs): HandlerTable<keyof cri.ImageSe
     PullImage: (call, request) => images.pullImage(call, request),
     RemoveImage: (call, request) => images.removeImage(call, request),
     ImageFsInfo: (call, request) => images.imageFsInfo(call, request),
+    FollowPull: (call, request) => images.followPull(call, request),
+    ImportImages: "unimplemented",
+    ExportImages: "unimplemented",
+    VerifyImages: "unimplemented",
   };
 }

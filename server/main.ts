@@ -13,6 +13,7 @@ const usage = `Usage: berth <command> [flags]
 Commands:
   serve     answer kubelet on the CRI socket until SIGTERM; containers outlive it
   doctor    say what on this node is wrong or missing, what it means, and the cure
+  images    list, pull, inspect, remove and prune images: see berth images --help
   wipe      remove all pods, containers, images and state of this node; no daemon may run
   version   print the version
 
@@ -181,6 +182,11 @@ function refuse(reason: string): void {
 
 /** Runs one command; sets the exit code: 1 for a failure, 2 for a wrong command line. */
 async function main([name = "", ...args]: readonly string[]): Promise<void> {
+  if (name === "images") {
+    const { runImages } = await import("./images/command.ts");
+    process.exitCode = await runImages(args, { out: process.stdout, err: process.stderr });
+    return;
+  }
   if ([name, ...args].some((arg) => arg === "--help" || arg === "-h")) return void process.stdout.write(usage);
   if (name === "version" && args.length === 0) return void process.stdout.write(`berth ${await readVersion()}\n`);
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
