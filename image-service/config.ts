@@ -1,6 +1,13 @@
 import type { Platform } from "./platform.ts";
 import type { Registries } from "./registry/endpoint.ts";
 import type { PullLimits, RetryPolicy } from "./registry/limits.ts";
+import type { PolicyPlaces } from "./trust/policy-files.ts";
+
+/** Where it is said which images may be used, and where their signatures are. */
+export interface TrustConfig extends PolicyPlaces {
+  /** Folder of files in the format of containers-registries.d(5). */
+  readonly registriesDirectory: string;
+}
 
 /** The image service's slice of the configuration. */
 export interface ImageServiceConfig {
@@ -10,6 +17,7 @@ export interface ImageServiceConfig {
   readonly registries: Registries;
   /** Images that kubelet's garbage collection keeps: names, or full names with `*` for any text. */
   readonly pinned?: readonly string[] | undefined;
+  readonly trust: TrustConfig;
   /** What to choose from an index; this machine's own when absent. */
   readonly platform?: Platform | undefined;
   readonly limits?: Partial<PullLimits> | undefined;

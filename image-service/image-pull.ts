@@ -1,6 +1,7 @@
 import { Code, CriError, type Call, type cri, type Init, type Logger } from "../cri-api/index.ts";
 import type { ImageServiceConfig } from "./config.ts";
 import type { Digest } from "./digest.ts";
+import { requireTrusted } from "./image-signatures.ts";
 import { hostPlatform } from "./platform.ts";
 import { type PullProgress, type PullTracker, trackPull } from "./pull-progress.ts";
 import { formatReference, type ImageReference, parseImageReference, repositoryOf } from "./reference.ts";
@@ -14,6 +15,8 @@ import { storageFailure } from "./storage-failure.ts";
 import type { ImageName, StoredImage } from "./store/image-record.ts";
 import type { ImageStore } from "./store/image-store.ts";
 import type { LayerStore } from "./store/layer-store.ts";
+import type { ImageTrust } from "./trust/image-trust.ts";
+import type { Policy } from "./trust/policy.ts";
 import type { LayerProgress, RegistryAccess } from "./worker/protocol.ts";
 import type { WorkerPool } from "./worker/worker-pool.ts";
 
@@ -23,6 +26,7 @@ export interface PullParts {
   readonly layers: LayerStore;
   readonly pool: WorkerPool;
   readonly tokens: TokenCache;
+  readonly trust: ImageTrust;
   readonly log: Logger;
 }
 
@@ -38,6 +42,8 @@ interface Pull {
   readonly reference: ImageReference;
   readonly what: string;
   readonly credentials: Credentials | undefined;
+  /** What the pod's namespace allows. */
+  readonly policy: Policy;
   readonly signal: AbortSignal;
   readonly tracker: PullTracker;
 }
@@ -135,18 +141,27 @@ function loggedOf({ startedAtMs, ...facts }: PullProgress): object {
 
 type Resolved = Extract<Resolution, { kind: "resolved" }>;
 
+/** The host that has answered, then the others. */
+function endpointsFrom({ parts, reference }: Pull, answered: Endpoint): readonly Endpoint[] {
+  const others = endpointsOf(parts.config.registries, reference).filter(({ host }) => host !== answered.host);
+  return [answered, ...others];
+}
+
 async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): Promise<StoredImage> {
-  const { parts, reference, tracker } = pull;
+  const { parts, tracker } = pull;
+  const kept = parts.images.byId(resolved.id)?.signatures ?? [];
+  const subjects = [resolved.manifestDigest, resolved.targetDigest];
+  const access = accessOf(pull, endpointsFrom(pull, answered));
+  const signatures = await requireTrusted(pull, access, { subjects, kept });
   const hold = parts.layers.hold(resolved.layers.map(({ diffId }) => diffId));
   try {
     tracker.resolved(answered.host, resolved.layers);
-    const others = endpointsOf(parts.config.registries, reference).filter(({ host }) => host !== answered.host);
-    await fetchLayers(pull, resolved.layers, accessOf(pull, [answered, ...others]));
+    await fetchLayers(pull, resolved.layers, access);
     pull.signal.throwIfAborted();
     const { type, id, manifestDigest, configJson } = resolved;
     const layers = resolved.layers.map(({ diffId, digest, mediaType, size }) => ({ diffId, digest, mediaType, size }));
-    const name = nameOf(reference, resolved.targetDigest);
-    const image = await parts.images.put({ type, id, manifestDigest, layers, configJson }, name);
+    const name = nameOf(pull.reference, resolved.targetDigest);
+    const image = await parts.images.put({ type, id, manifestDigest, layers, configJson, signatures }, name);
     parts.log.info({ imageId: id, ...loggedOf(tracker.snapshot()) }, "image pulled");
     return image;
   } catch (thrown) {
@@ -157,14 +172,24 @@ async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): P
   }
 }
 
+/** Gives an image that is there the name it was asked for; nothing if it has gone meanwhile. */
+async function nameKnown(pull: Pull, targetDigest: Digest, answered: Endpoint): Promise<StoredImage | undefined> {
+  const { parts, reference } = pull;
+  const known = parts.images.byName(`${repositoryOf(reference)}@${targetDigest}`);
+  if (known === undefined) return undefined;
+  const subjects = [known.manifestDigest, targetDigest];
+  const access = accessOf(pull, endpointsFrom(pull, answered));
+  const signatures = await requireTrusted(pull, access, { subjects, kept: known.signatures });
+  return await parts.images.addName(known.id, nameOf(reference, targetDigest), signatures);
+}
+
 async function pullOnce(pull: Pull): Promise<string> {
   const { parts, reference } = pull;
+  parts.trust.requireNoRefusal(pull.policy, reference, pull.what);
   const first = await resolve(pull, knownDigests(pull));
   let { resolution, endpoint } = first;
   if (resolution.kind === "known") {
-    const { targetDigest } = resolution;
-    const id = parts.images.byName(`${repositoryOf(reference)}@${targetDigest}`)?.id;
-    const image = id === undefined ? undefined : await parts.images.addName(id, nameOf(reference, targetDigest));
+    const image = await nameKnown(pull, resolution.targetDigest, endpoint);
     if (image !== undefined) return image.id;
     ({ resolution, endpoint } = await resolve(pull, [])); // it was removed meanwhile
   }
@@ -174,23 +199,19 @@ async function pullOnce(pull: Pull): Promise<string> {
   return image.id;
 }
 
-/** Pulls of one reference with the same credentials are one pull; each caller can leave it alone. */
+/** Pulls of one reference with the same credentials and policy are one pull; each caller can leave it alone. */
 export function createImagePuller(parts: PullParts): ImagePuller {
   const pulls = createSharedWork<string>();
   const trackers = new Set<PullTracker>();
 
-  async function tracked(
-    reference: ImageReference,
-    credentials: Credentials | undefined,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const name = formatReference(reference);
+  async function tracked(wanted: Omit<Pull, "parts" | "tracker">): Promise<string> {
+    const { reference } = wanted;
     const [first] = endpointsOf(parts.config.registries, reference);
-    const tracker = trackPull(name, first?.host ?? "");
+    const tracker = trackPull(formatReference(reference), first?.host ?? "");
     trackers.add(tracker);
     const timer = setInterval(() => parts.log.info(loggedOf(tracker.snapshot()), "image pull goes on"), logIntervalMs);
     try {
-      return await pullOnce({ parts, reference, what: `cannot pull "${name}"`, credentials, signal, tracker });
+      return await pullOnce({ ...wanted, parts, tracker });
     } finally {
       clearInterval(timer);
       trackers.delete(tracker);
@@ -201,8 +222,12 @@ export function createImagePuller(parts: PullParts): ImagePuller {
     async pullImage(call, request) {
       const reference = parseImageReference(request.image?.image ?? "");
       const credentials = credentialsFor(reference, request.auth);
-      const key = `${formatReference(reference)} ${credentialsFingerprint(credentials)}`;
-      return { imageRef: await pulls.join(key, call.signal, (signal) => tracked(reference, credentials, signal)) };
+      const name = formatReference(reference);
+      const what = `cannot pull "${name}"`;
+      const { policy, source } = await parts.trust.policyFor(request.sandboxConfig?.metadata?.namespace ?? "", what);
+      const key = [name, credentialsFingerprint(credentials), source].join(" ");
+      const start = (signal: AbortSignal): Promise<string> => tracked({ reference, what, credentials, policy, signal });
+      return { imageRef: await pulls.join(key, call.signal, start) };
     },
     progress: () => Array.from(trackers, (tracker) => tracker.snapshot()),
     [Symbol.asyncDispose]: () => pulls[Symbol.asyncDispose](),

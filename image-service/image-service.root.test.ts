@@ -24,6 +24,7 @@ import {
   startFakeRegistry,
   type TestEntry,
   type TestImage,
+  noTrust,
   type TestRegistry,
 } from "./testing.ts";
 
@@ -49,7 +50,13 @@ async function openService(
   registries: ImageServiceConfig["registries"],
   log = createTestLogger(),
 ): Promise<ImageService> {
-  const config = { root: join(scratch, "root"), registries, retry: fastRetry, workerIdleMs: 200 };
+  const config = {
+    root: join(scratch, "root"),
+    registries,
+    trust: noTrust(scratch),
+    retry: fastRetry,
+    workerIdleMs: 200,
+  };
   return cleanup.use(await createImageService({ config, log, host: native }));
 }
 
@@ -340,7 +347,13 @@ describe("a registry that misbehaves", () => {
 
   test("plain HTTP is not spoken to a host that is not marked insecure", async () => {
     const strict = await createImageService({
-      config: { root: join(scratch, "strict"), registries: {}, retry: fastRetry, workerIdleMs: 100 },
+      config: {
+        root: join(scratch, "strict"),
+        registries: {},
+        trust: noTrust(scratch),
+        retry: fastRetry,
+        workerIdleMs: 100,
+      },
       log: createTestLogger(),
       host: native,
     });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { type berth, type Call, Code, CriError, type cri, type Init, type Logger } from "../cri-api/index.ts";
 import type { ImageServiceConfig } from "./config.ts";
 import type { ImageHost } from "./host.ts";
+import { type ImageUse, requireImageAllowed } from "./image-allow.ts";
 import { findImage } from "./image-find.ts";
 import { imageFsInfo } from "./image-fs-info.ts";
 import { followPull } from "./image-follow.ts";
@@ -21,6 +22,7 @@ import { createImageFiles } from "./store/image-files.ts";
 import { openImageStore } from "./store/image-store.ts";
 import { createLayerFiles } from "./store/layer-files.ts";
 import { openLayerStore } from "./store/layer-store.ts";
+import { openImageTrust } from "./trust/image-trust.ts";
 import { createWorkerPool } from "./worker/worker-pool.ts";
 
 /** What the image service is made of. */
@@ -37,7 +39,8 @@ export interface ImageService extends AsyncDisposable {
    *
    * @throws {CriError} `InvalidArgument` malformed reference, `NotFound`, `Unauthenticated`, `PermissionDenied`,
    *   `ResourceExhausted` throttled or disk full, `DataLoss` for bytes that are not what was promised, `Unavailable`;
-   *   `Unknown` starting with `RegistryUnavailable: ` when no connection could be made (kubelet's convention).
+   *   `Unknown` starting with `RegistryUnavailable: ` when no connection could be made, with
+   *   `SignatureValidationFailed: ` when the signature policy of the pod's namespace does not allow it.
    */
   pullImage(call: Call, request: cri.PullImageRequest): Promise<Init<cri.PullImageResponse>>;
   /** Answers from memory (`verbose` reads one file); empty for an image that is not there. */
@@ -63,6 +66,12 @@ export interface ImageService extends AsyncDisposable {
    * @throws {CriError} `InvalidArgument` for a malformed reference.
    */
   resolveImage(reference: string): StoredImage | undefined;
+  /**
+   * Asks the signature policy of a namespace whether an image that is there may be used; needs no network.
+   *
+   * @throws {CriError} `Unknown` starting with `SignatureValidationFailed: `.
+   */
+  requireAllowed(use: ImageUse, signal: AbortSignal): Promise<void>;
   /**
    * Mounts a writable root filesystem of the image at `target`, which is made if it is absent. With an owner, files of
    * the image's user n seem to be those of user `owner.uid` + n; with a label (a SELinux context) all have that one. On
@@ -127,7 +136,8 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     }),
   );
   undo.defer(() => shutdown.abort());
-  const puller = undo.use(createImagePuller({ config, images, layers, pool, tokens, log }));
+  const trust = await openImageTrust({ host, places: config.trust, directory: join(config.root, "gpg") });
+  const puller = undo.use(createImagePuller({ config, images, layers, pool, tokens, trust, log }));
   await layers.sweep();
   const owned = undo.move();
   const requireImage = (reference: string): StoredImage => {
@@ -145,6 +155,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     followPull: (call, request) => followPull(puller, call, request),
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
+    requireAllowed: (use, signal) => requireImageAllowed(trust, use, signal),
     async createRootfs(containerId, imageId, target, view) {
       await rootfs.create(containerId, requireImage(imageId), { ...view, target });
     },

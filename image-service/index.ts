@@ -2,13 +2,15 @@
 export { createImageService } from "./image-service.ts";
 export type { ImageService, ImageServiceParts } from "./image-service.ts";
 /** Its configuration, and what it needs of the machine. */
-export type { ImageServiceConfig } from "./config.ts";
+export type { ImageServiceConfig, TrustConfig } from "./config.ts";
 export type { ImageHost } from "./host.ts";
 /** Mirrors and plain HTTP, by registry host. */
 export type { Registries, RegistryConfig } from "./registry/endpoint.ts";
 /** An image in the store, and the part of its config that running a container needs. */
 export type { ImageConfig } from "./image-config.ts";
 export type { StoredImage } from "./store/image-record.ts";
+/** A wish to use an image, for the signature policy to allow. */
+export type { ImageUse } from "./image-allow.ts";
 /** How far a pull has come. */
 export type { PullProgress } from "./pull-progress.ts";
 /** What a container has written to its root filesystem. */

@@ -54,15 +54,16 @@ function repositoryFault(domain: string, path: string): string | undefined {
     : undefined;
 }
 
+/** An image name as it was written, but for the host and `library/` that Docker's short names leave out. */
+export type NamedReference = ImageReference;
+
 /**
- * Parses an image name by the distribution grammar and completes it as Docker and the CRI do:
- * `busybox` is `docker.io/library/busybox:latest`; with both a tag and a digest the digest decides and the tag is
- * dropped.
+ * Parses an image name by the distribution grammar, tag and digest as they stand there.
  *
  * @throws {CriError} `InvalidArgument` for anything outside the grammar.
  * @see https://github.com/distribution/reference/blob/v0.6.0/reference.go
  */
-export function parseImageReference(text: string): ImageReference {
+export function parseNamedReference(text: string): NamedReference {
   if (text === "") throw new CriError(Code.InvalidArgument, "no image specified");
   if (text.length > maxReferenceLength) throw invalid(text, "too long");
   const at = text.indexOf("@");
@@ -75,7 +76,18 @@ export function parseImageReference(text: string): ImageReference {
   const { domain, path } = splitDomain(name);
   const fault = repositoryFault(domain, path);
   if (fault !== undefined) throw invalid(text, fault);
-  return { domain, path, tag: digest === undefined ? (tag ?? "latest") : undefined, digest };
+  return { domain, path, tag, digest };
+}
+
+/**
+ * Parses an image name and completes it as Docker and the CRI do: `busybox` is `docker.io/library/busybox:latest`; with
+ * both a tag and a digest the digest decides and the tag is dropped.
+ *
+ * @throws {CriError} `InvalidArgument` for anything outside the grammar.
+ */
+export function parseImageReference(text: string): ImageReference {
+  const { tag, digest, ...name } = parseNamedReference(text);
+  return { ...name, tag: digest === undefined ? (tag ?? "latest") : undefined, digest };
 }
 
 /** `docker.io/library/busybox`: host and path, without tag and digest. */

@@ -9,6 +9,7 @@ import { gzipSync } from "node:zlib";
 
 import type { Call, Logger } from "../cri-api/index.ts";
 import { spawn, which } from "../native/index.ts";
+import type { TrustConfig } from "./config.ts";
 import { hostPlatform } from "./platform.ts";
 
 /** One member of a test archive; sensible values stand in for what is left out. */
@@ -339,6 +340,12 @@ export async function startFakeRegistry(): Promise<FakeRegistry> {
     },
   };
   return registry;
+}
+
+/** A node below `directory` without policies and without places of signatures. */
+export function noTrust(directory: string): TrustConfig {
+  const absent = join(directory, "no-trust");
+  return { policyPath: "", namespacePolicies: absent, registriesDirectory: absent };
 }
 
 /** A logger that keeps its lines. */

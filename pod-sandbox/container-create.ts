@@ -47,6 +47,9 @@ export async function createContainer(
     if (image.type === "artifact") {
       throw new CriError(Code.InvalidArgument, `image "${imageName}" is an artifact, which can only be a volume`);
     }
+    const namespace = sandbox.config.metadata?.namespace ?? "";
+    const userSpecifiedImage = config.image?.userSpecifiedImage || imageName;
+    await host.images.requireAllowed({ image, userSpecifiedImage, namespace }, signal);
     const id = randomBytes(32).toString("hex");
     const container = {
       state: "creating",
@@ -122,7 +125,7 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
     prepareLog(container.logPath),
   ]);
   undo.defer(() => unmountImageVolumes(paths));
-  const mounts = [...hostMounts, ...(await mountImageVolumes(creation, view, host))];
+  const mounts = [...hostMounts, ...(await mountImageVolumes(call.signal, creation, view, host))];
 
   const { user, accounts } = await lookUpUser(creation);
   const { pid } = pidNamespace;

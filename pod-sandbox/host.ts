@@ -27,7 +27,14 @@ export interface PodSandboxConfig {
 
 export type Images = Pick<
   ImageService,
-  "resolveImage" | "createRootfs" | "mountVolume" | "removeRootfs" | "rootfsUsage" | "rootfsIds" | "pullsInProgress"
+  | "resolveImage"
+  | "requireAllowed"
+  | "createRootfs"
+  | "mountVolume"
+  | "removeRootfs"
+  | "rootfsUsage"
+  | "rootfsIds"
+  | "pullsInProgress"
 >;
 export type Network = Pick<Cni, "status" | "add" | "del" | "collectGarbage">;
 

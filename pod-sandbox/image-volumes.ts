@@ -17,6 +17,7 @@ import { teardownDeadlineMs } from "./undo.ts";
  * @throws {CriError} starting with `ImageVolumeMountFailed: `, which users know from kubelet's events.
  */
 export async function mountImageVolumes(
+  signal: AbortSignal,
   creation: Creation,
   view: RootfsView,
   host: Host,
@@ -27,7 +28,7 @@ export async function mountImageVolumes(
     if (!mount.image) continue;
     try {
       const target = join(paths.volumes, String(index));
-      resolved.push({ mount, sourcePath: await mountImageVolume(container.id, { mount, target, view }, host) });
+      resolved.push({ mount, sourcePath: await mountImageVolume(creation, { mount, target, view, signal }, host) });
     } catch (thrown) {
       const { code, message } = toCriError(thrown);
       throw new CriError(code, `ImageVolumeMountFailed: ${message}`, { cause: thrown });
@@ -40,15 +41,19 @@ interface ImageVolume {
   readonly mount: cri.Mount;
   readonly target: string;
   readonly view: RootfsView;
+  readonly signal: AbortSignal;
 }
 
 /** @returns where on the host the volume, or the part of it that is asked for, is to be taken from. */
-async function mountImageVolume(containerId: string, volume: ImageVolume, host: Host): Promise<string> {
-  const { mount, target, view } = volume;
+async function mountImageVolume(creation: Creation, volume: ImageVolume, host: Host): Promise<string> {
+  const { mount, target, view, signal } = volume;
   const name = mount.image?.image ?? "";
   const image = host.images.resolveImage(name);
   if (!image) throw new CriError(Code.NotFound, `image "${name}" not found`);
-  await host.images.mountVolume(containerId, image.id, target, view);
+  const namespace = creation.sandbox.config.metadata?.namespace ?? "";
+  const userSpecifiedImage = mount.image?.userSpecifiedImage || name;
+  await host.images.requireAllowed({ image, userSpecifiedImage, namespace }, signal);
+  await host.images.mountVolume(creation.container.id, image.id, target, view);
   const { imageSubPath } = mount;
   if (imageSubPath === "") return target;
   // The volume cannot be written, so what the path leads to now is what it leads to when the runtime follows it.

@@ -50,7 +50,7 @@ async function rejectOnAbort(signal: AbortSignal): Promise<never> {
 
 /** One image, "busybox", whose root filesystems are empty directories. */
 export interface FakeImages extends Images {
-  readonly fail: Partial<Record<"createRootfs" | "removeRootfs", Error>>;
+  readonly fail: Partial<Record<"requireAllowed" | "createRootfs" | "removeRootfs", Error>>;
 }
 
 export function createFakeImages(): FakeImages {
@@ -68,6 +68,9 @@ export function createFakeImages(): FakeImages {
   const fake: FakeImages = {
     fail: {},
     resolveImage: (reference) => (reference === "busybox" ? image : undefined),
+    async requireAllowed() {
+      if (fake.fail.requireAllowed) throw fake.fail.requireAllowed;
+    },
     async createRootfs(containerId, _imageId, target) {
       await mkdir(target, { recursive: true });
       roots.add(containerId);

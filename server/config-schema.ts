@@ -117,6 +117,9 @@ export const configSchema = table({
   cni: v.optional(cni, {}),
   streaming: v.optional(streaming, {}),
   pinned_images: v.optional(v.array(pinnedImage, "must be a list of names"), []),
+  signature_policy: optionalFile,
+  signature_policy_dir: v.optional(directory, "/etc/berth/policies"),
+  signature_sources_dir: v.optional(directory, "/etc/containers/registries.d"),
   registries: v.optional(v.pipe(anyTable, v.record(registryHost, registry)), {}),
 });
 

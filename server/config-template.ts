@@ -28,6 +28,15 @@ monitor = "conmon"
 # "registry.k8s.io/pause:*". RemoveImage removes them all the same.
 pinned_images = []
 
+# Which images may be pulled and run: a file as containers-policy.json(5) describes it. Empty: /etc/containers/policy.json,
+# and without that file every image is accepted; a file that is named here must be there. <namespace>.json in the
+# directory counts instead for the pods of that namespace. Edits count at once.
+signature_policy = ""
+signature_policy_dir = "/etc/berth/policies"
+
+# Where signatures are found: files as containers-registries.d(5) describes them.
+signature_sources_dir = "/etc/containers/registries.d"
+
 # One table per runtime handler (RuntimeClass.handler); path is a path, or a name to find in PATH.
 # These two exist even if no file names them. A handler other than the default one whose program is missing is
 # left out, with a warning.

@@ -4,6 +4,7 @@ import { parse, TomlError } from "smol-toml";
 import { locateKey, renderKeyPath } from "./config-locate.ts";
 import { checkTable, checkTogether, defaultTable, isTable } from "./config-schema.ts";
 import type { ConfigIssue, ConfigTable } from "./config-schema.ts";
+import type { TrustConfig } from "../image-service/index.ts";
 
 export const defaultConfigPath = "/etc/berth/berth.toml";
 import type { StreamingConfig } from "./streaming/index.ts";
@@ -31,6 +32,7 @@ export interface Config {
   readonly streaming: StreamingConfig;
   /** Names, or full names with `*` for any text. */
   readonly pinnedImages: readonly string[];
+  readonly trust: TrustConfig;
   /** By host or host:port. */
   readonly registries: Readonly<Record<string, { readonly mirrors: readonly string[]; readonly insecure: boolean }>>;
 }
@@ -125,6 +127,14 @@ function toStreaming(table: ConfigTable["streaming"]): StreamingConfig {
   return { address, port, ...tls, idleTimeoutMs: table.idle_timeout_s * 1000, streamCreationTimeoutMs };
 }
 
+function toTrust(table: ConfigTable): TrustConfig {
+  return {
+    policyPath: table.signature_policy,
+    namespacePolicies: table.signature_policy_dir,
+    registriesDirectory: table.signature_sources_dir,
+  };
+}
+
 function toConfig(table: ConfigTable): Config {
   const { conf_dir, plugin_dirs, cache_dir, default_network } = table.cni;
   const defaultNetwork = default_network === "" ? {} : { defaultNetwork: default_network };
@@ -140,6 +150,7 @@ function toConfig(table: ConfigTable): Config {
     cni: { confDir: conf_dir, pluginDirs: plugin_dirs, cacheDir: cache_dir, ...defaultNetwork },
     streaming: toStreaming(table.streaming),
     pinnedImages: table.pinned_images,
+    trust: toTrust(table),
     registries: table.registries,
   });
 }

@@ -46,7 +46,7 @@ export async function openServices(parts: WiringParts): Promise<Services> {
   const network = undo.use(await createCni({ config: config.cni, log, run, watchDirectory }));
   const images = undo.use(
     await createImageService({
-      config: { root: config.root, registries: config.registries, pinned: config.pinnedImages },
+      config: { root: config.root, registries: config.registries, pinned: config.pinnedImages, trust: config.trust },
       log,
       host: { bindMount, mountOverlay, unmount, removeTree, writeFileAtomically, readFileBounded, run, which },
     }),

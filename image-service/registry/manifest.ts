@@ -44,7 +44,8 @@ const digest = v.custom<Digest>(
   "not a sha256 or sha512 digest",
 );
 const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const descriptor = v.object({ mediaType: v.string(), digest, size });
+/** What every descriptor has. */
+export const descriptorSchema = v.object({ mediaType: v.string(), digest, size });
 const platform = v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string()) });
 const envelope = v.looseObject({
   schemaVersion: v.literal(2),
@@ -53,11 +54,16 @@ const envelope = v.looseObject({
   layers: v.optional(v.unknown()),
 });
 const index = v.object({
-  manifests: v.pipe(v.array(v.object({ ...descriptor.entries, platform: v.optional(platform) })), v.maxLength(1024)),
+  manifests: v.pipe(
+    v.array(v.object({ ...descriptorSchema.entries, platform: v.optional(platform) })),
+    v.maxLength(1024),
+  ),
 });
-const image = v.object({ config: descriptor, layers: v.array(descriptor) });
+const image = v.object({ config: descriptorSchema, layers: v.array(descriptorSchema) });
 const artifact = v.object({
-  layers: v.array(v.object({ ...descriptor.entries, annotations: v.nullish(v.record(v.string(), v.string()), {}) })),
+  layers: v.array(
+    v.object({ ...descriptorSchema.entries, annotations: v.nullish(v.record(v.string(), v.string()), {}) }),
+  ),
 });
 /** Where artifacts say what a blob is called: OCI's own annotation, and that of the CNCF's model specification. */
 const titles = ["org.opencontainers.image.title", "org.cncf.model.filepath"];
@@ -75,6 +81,15 @@ function decodeJson(bytes: Uint8Array, what: string): unknown {
   } catch (thrown) {
     throw new RegistryFailure("invalid", `${what} is not JSON`, { cause: thrown });
   }
+}
+
+/** Reads a document of a registry by its schema. @throws {RegistryFailure} naming the first field that is wrong. */
+export function parseDocument<Schema extends v.GenericSchema>(
+  schema: Schema,
+  bytes: Uint8Array,
+  what: string,
+): v.InferOutput<Schema> {
+  return check(schema, decodeJson(bytes, what), what);
 }
 
 /** `type/subtype` of a Content-Type header, without parameters. */

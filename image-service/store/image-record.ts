@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { type Digest, digestOf, isDigest } from "../digest.ts";
 import { artifactDocument, type ImageConfig, type ImageDocument, parseImageDocument } from "../image-config.ts";
 import type { Platform } from "../platform.ts";
+import { type ImageSignature, signatureSchema } from "../trust/signature.ts";
 
 /** One name an image was pulled by, and what that name stood for. */
 export interface ImageName {
@@ -38,6 +39,8 @@ export interface ImageRecord {
   readonly layers: readonly ImageLayer[];
   /** Of an artifact its manifest. */
   readonly configJson: string;
+  /** Signatures that came with it, for whoever has to ask a policy later. */
+  readonly signatures?: readonly ImageSignature[] | undefined;
 }
 
 /** An image in the store. */
@@ -57,6 +60,7 @@ export interface StoredImage {
   /** Bytes on disk, layers shared with other images included. */
   readonly sizeBytes: bigint;
   readonly pinned: boolean;
+  readonly signatures: readonly ImageSignature[];
 }
 
 const digest = v.custom<Digest>((value) => typeof value === "string" && isDigest(value));
@@ -69,6 +73,7 @@ const schema = v.object({
   names: v.array(v.object({ repository: v.string(), tag: v.optional(v.string()), digest, pulledAtMs: count })),
   layers: v.array(v.object({ diffId: digest, digest, mediaType: v.string(), size: count })),
   configJson: v.string(),
+  signatures: v.optional(v.array(signatureSchema)),
 });
 
 /**
@@ -119,5 +124,6 @@ export function imageOf(
     repoDigests: repoDigestsOf(names),
     sizeBytes: BigInt(size),
     pinned: isPinned(names),
+    signatures: record.signatures ?? [],
   };
 }

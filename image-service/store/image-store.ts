@@ -4,6 +4,7 @@ import type { IsPinned } from "../pinned.ts";
 import type { ImageFiles } from "./image-files.ts";
 import { mergeName, removeTag, settleTags } from "./image-names.ts";
 import { type ImageName, type ImageRecord, imageOf, type StoredImage } from "./image-record.ts";
+import { type ImageSignature, mergeSignatures } from "../trust/signature.ts";
 import type { LayerHold, LayerStore } from "./layer-store.ts";
 
 /** The images that were pulled. Reads answer from memory; writes are on disk before they show. */
@@ -16,8 +17,8 @@ export interface ImageStore {
   byName(name: string): StoredImage | undefined;
   /** Adds an image, or a name to one that is there; a tag that pointed elsewhere moves. */
   put(image: Omit<ImageRecord, "schemaVersion" | "names">, name: ImageName): Promise<StoredImage>;
-  /** Adds a name to an image that is there. */
-  addName(id: Digest, name: ImageName): Promise<StoredImage | undefined>;
+  /** Adds a name to an image that is there, and signatures that came with it. */
+  addName(id: Digest, name: ImageName, signatures?: readonly ImageSignature[]): Promise<StoredImage | undefined>;
   /** Removes an image under all its names; resolves when its bytes are freed. Idempotent, also while it runs. */
   remove(id: string): Promise<void>;
   /** The removal under way of an image that had this id or name. */
@@ -120,14 +121,17 @@ export async function openImageStore(files: ImageFiles, layers: LayerStore, isPi
     byName: (name) => images.get(ids.get(name) ?? ""),
     put: (image, name) =>
       exclusively(state, async () => {
-        const names = mergeName(images.get(image.id)?.names ?? [], name);
-        return await write(state, { schemaVersion: 1, ...image, names }, name);
+        const known = images.get(image.id);
+        const names = mergeName(known?.names ?? [], name);
+        const signatures = mergeSignatures(known?.signatures ?? [], image.signatures ?? []);
+        return await write(state, { schemaVersion: 1, ...image, names, signatures }, name);
       }),
-    addName: (id, name) =>
+    addName: (id, name, added = []) =>
       exclusively(state, async () => {
         const record = images.has(id) ? await files.read(id) : undefined;
         if (record === undefined || !images.has(id)) return undefined;
-        return await write(state, { ...record, names: mergeName(record.names, name) }, name);
+        const signatures = mergeSignatures(record.signatures ?? [], added);
+        return await write(state, { ...record, names: mergeName(record.names, name), signatures }, name);
       }),
     remove: (id) => remove(state, id),
     removalOf: (idOrName) => [...removals.values()].find(({ names }) => names.has(idOrName))?.done,

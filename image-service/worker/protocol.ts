@@ -1,11 +1,13 @@
 import type { Code } from "../../cri-api/index.ts";
 import type { Digest } from "../digest.ts";
 import type { UnpackedLayer } from "../layer/unpack.ts";
+import type { ImageReference } from "../reference.ts";
 import type { Credentials } from "../registry/credentials.ts";
 import type { Endpoint, Registries } from "../registry/endpoint.ts";
 import type { PullLimits, RetryPolicy } from "../registry/limits.ts";
 import type { LayerDescriptor, Resolution, ResolveOptions } from "../registry/resolve.ts";
 import type { Token } from "../registry/tokens.ts";
+import type { ImageSignature } from "../trust/signature.ts";
 
 /** Where and as whom to ask. */
 export interface RegistryAccess {
@@ -36,12 +38,23 @@ export interface LayerJob {
   readonly directory: string;
 }
 
+/** Looks for the signatures of manifests, beside the registry and in it. */
+export interface SignaturesJob {
+  readonly kind: "signatures";
+  readonly what: string;
+  readonly access: RegistryAccess;
+  readonly reference: ImageReference;
+  readonly subjects: readonly Digest[];
+  /** Holds the files that tell where signatures are. */
+  readonly registriesDirectory: string;
+}
+
 export interface UsageJob {
   readonly kind: "usage";
   readonly directory: string;
 }
 
-export type Job = ResolveJob | LayerJob | UsageJob;
+export type Job = ResolveJob | LayerJob | SignaturesJob | UsageJob;
 
 export interface ResolveResult {
   readonly resolution: Resolution;
@@ -62,7 +75,9 @@ export type JobResult<T extends Job> = T extends ResolveJob
   ? ResolveResult
   : T extends LayerJob
     ? LayerResult
-    : TreeSize;
+    : T extends SignaturesJob
+      ? readonly ImageSignature[]
+      : TreeSize;
 
 /** How far a layer has come. */
 export interface LayerProgress {

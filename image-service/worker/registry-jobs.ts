@@ -3,7 +3,7 @@ import { LayerError } from "../layer/layer-error.ts";
 import { unpackArtifact, type UnpackedLayer, unpackLayer, type UnpackTarget } from "../layer/unpack.ts";
 import { downloadBlob, startBlob } from "../registry/blob.ts";
 import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
-import { createHttp } from "../registry/http.ts";
+import { createHttp, type Http } from "../registry/http.ts";
 import type { Descriptor } from "../registry/manifest.ts";
 import { resolveImage } from "../registry/resolve.ts";
 import { createSession, type RegistrySession } from "../registry/session.ts";
@@ -30,10 +30,10 @@ function throttle(events: JobEvents): (progress: LayerProgress) => void {
 }
 
 /** Opens the sessions of an access, in its order; mirrors are asked as nobody. */
-async function withSessions<T>(
+export async function withSessions<T>(
   access: RegistryAccess,
   events: JobEvents,
-  use: (sessions: readonly RegistrySession[]) => Promise<T>,
+  use: (sessions: readonly RegistrySession[], http: Http) => Promise<T>,
 ): Promise<T> {
   await using http = createHttp(access.policy);
   const tokens = createTokenCache(access.tokens, (key, token) => events.onToken(key, token));
@@ -49,6 +49,7 @@ async function withSessions<T>(
         limits: access.limits,
       });
     }),
+    http,
   );
 }
 

@@ -20,6 +20,7 @@ async function run(job: Job, events: JobEvents, signal: AbortSignal): Promise<Jo
   if (job.kind === "usage") return await (await import("./usage-job.ts")).runUsage(job.directory, signal);
   const jobs = await import("./registry-jobs.ts");
   flushCompileCache(); // a thread is ended from outside, where nothing would be saved
+  if (job.kind === "signatures") return await (await import("./signatures-job.ts")).runSignatures(job, events, signal);
   return job.kind === "resolve" ? await jobs.runResolve(job, events, signal) : await jobs.runLayer(job, events, signal);
 }
 
