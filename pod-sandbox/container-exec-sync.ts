@@ -1,6 +1,6 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
-import { requireRunning } from "./container-streams.ts";
+import { requireExecutable } from "./container-streams.ts";
 import { execCommandOf } from "./exec-command.ts";
 import type { Host } from "./host.ts";
 import { runtimeOf } from "./runtimes.ts";
@@ -21,7 +21,7 @@ export async function execSync(
   request: cri.ExecSyncRequest,
   host: Host,
 ): Promise<Init<cri.ExecSyncResponse>> {
-  const container = requireRunning(host, request.containerId);
+  const container = requireExecutable(host, request.containerId);
   if (request.cmd.length === 0) throw new CriError(Code.InvalidArgument, "exec without a command");
   if (request.timeout < 0n) throw new CriError(Code.InvalidArgument, `negative exec timeout ${request.timeout}`);
   const command = await execCommandOf(container, { args: request.cmd, terminal: false }, host);

@@ -54,6 +54,13 @@ export function createContainerStreams(host: Host): ContainerStreams {
   };
 }
 
+/** @throws {CriError} `NotFound`, `FailedPrecondition` also for a container whose grace period is over. */
+export function requireExecutable(host: Host, idOrPrefix: string): ContainerIn<"running"> {
+  const container = requireRunning(host, idOrPrefix);
+  if (!host.stops.isKilling(container.id)) return container;
+  throw new CriError(Code.FailedPrecondition, `cannot start exec: container "${container.id}" is being killed`);
+}
+
 /** @throws {CriError} `NotFound`, `FailedPrecondition`. */
 export function requireRunning(host: Host, idOrPrefix: string): ContainerIn<"running"> {
   const container = requireContainer(host, idOrPrefix);
@@ -67,7 +74,7 @@ async function openExec(
   request: StreamChoice & { readonly cmd: readonly string[] },
   host: Host,
 ): Promise<OpenStreams> {
-  const container = requireRunning(host, request.containerId);
+  const container = requireExecutable(host, request.containerId);
   const command = await execCommandOf(container, { args: request.cmd, terminal: request.tty }, host);
   const streams = await runtimeOf(host, container.runtime).exec(call.signal, command);
   if (!request.stdin && !request.tty) streams.stdin.end();

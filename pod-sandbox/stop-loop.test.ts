@@ -45,6 +45,18 @@ describe("createStopLoops", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  it("tells of the kill once the grace period is over, and not before", async () => {
+    const { loops, end } = open(running);
+    const stopped = loops.stop(running.id, 2_000, nobodyLeaves);
+    await vi.advanceTimersByTimeAsync(1_999);
+    expect(loops.isKilling(running.id)).toBe(false);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(loops.isKilling(running.id)).toBe(true);
+    end();
+    await stopped;
+    expect(loops.isKilling(running.id)).toBe(false);
+  });
+
   it("kills at the deadline", async () => {
     const { loops, signals } = open(running, { dieOf: sigkill });
     const stopped = loops.stop(running.id, 2_000, nobodyLeaves);

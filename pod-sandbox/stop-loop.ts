@@ -14,10 +14,13 @@ export interface StopLoops {
    * A later call can only bring the deadline forward. The loop goes on when `signal` makes its caller leave.
    */
   stop(id: string, graceMs: number, signal: AbortSignal): Promise<void>;
+  /** Whether the grace period is over: nothing new is to be run in a container that is being killed. */
+  isKilling(id: string): boolean;
 }
 
 interface StopLoop {
   readonly ended: Promise<void>;
+  isKilling(): boolean;
   /** Brings the kill forward to `graceMs` from now, if that is earlier than planned. */
   shorten(graceMs: number): void;
 }
@@ -42,7 +45,10 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
     const { promise: deadline, resolve: killNow } = Promise.withResolvers<void>();
     let timer: NodeJS.Timeout | undefined;
     let killAtMs = Number.POSITIVE_INFINITY;
+    let isKilling = false;
+    void deadline.then(() => (isKilling = true));
     const loop: StopLoop = {
+      isKilling: () => isKilling,
       ended: bringToEnd(container, graceMs, deadline).finally(() => {
         clearTimeout(timer);
         loops.delete(container.id);
@@ -52,7 +58,8 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
         if (wantedAtMs >= killAtMs) return;
         killAtMs = wantedAtMs;
         clearTimeout(timer);
-        timer = setTimeout(killNow, Math.min(laterGraceMs, longestTimerMs));
+        if (laterGraceMs > 0) timer = setTimeout(killNow, Math.min(laterGraceMs, longestTimerMs));
+        else killNow();
       },
     };
     loop.ended.catch(() => undefined); // reported to whoever still waits
@@ -84,6 +91,7 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
       if (loop) loop.shorten(graceMs);
       await waitUnlessAborted((loop ?? begin(container, graceMs)).ended, signal);
     },
+    isKilling: (id) => loops.get(id)?.isKilling() ?? false,
   };
 }
 
