@@ -15,7 +15,7 @@ export type { CgroupCounters } from "./runtime/cgroup-counters.ts";
 export type { ContainerUsage, Pressure, PressureKind, Stall } from "./runtime/cgroup-stats.ts";
 /** config.json as pure functions of the CRI's messages. */
 export { buildContainerSpec, buildPauseSpec } from "./spec/container-spec.ts";
-export { validateContainerConfig } from "./spec/validate.ts";
+export { cdiDeviceNames, validateContainerConfig } from "./spec/validate.ts";
 export { validateSysctls } from "./spec/sysctls.ts";
 export { assertNoControlCharacters } from "./spec/text.ts";
 export { resolveUser } from "./spec/user.ts";
@@ -31,8 +31,19 @@ export { localhostSeccompPath } from "./spec/seccomp.ts";
 export { parseSeccompProfile } from "./spec/seccomp-file.ts";
 export { defaultSeccompProfile } from "./spec/seccomp-default.ts";
 export type { CgroupLayout, ContainerSpecInput, HostFacts, ImageDefaults, PauseSpecInput } from "./spec/input.ts";
-export type { NamespacePaths, PidNamespace, PodFiles, ResolvedDevice, ResolvedMount } from "./spec/input.ts";
+export type {
+  NamespacePaths,
+  PidNamespace,
+  PodFiles,
+  ResolvedCdi,
+  ResolvedDevice,
+  ResolvedMount,
+} from "./spec/input.ts";
 export type { OciResources, Process, Spec } from "./spec/oci-types.ts";
+/** Devices that vendors describe in files of the Container Device Interface. */
+export { createCdiRegistry } from "./cdi/cdi-registry.ts";
+export type { CdiRegistry } from "./cdi/cdi-registry.ts";
+export { isBindMount } from "./spec/mounts.ts";
 export { buildSelinuxLabels, isUnconfinedBySelinux } from "./spec/security-labels.ts";
 export type { SelinuxLabels } from "./spec/security-labels.ts";
 /** What containers run under that name nothing of their own: an AppArmor profile, SELinux contexts. */

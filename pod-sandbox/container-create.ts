@@ -5,6 +5,7 @@ import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { RootfsOwner } from "../image-service/index.ts";
 import { mkdirInRoot, removeTree, SyscallError } from "../native/index.ts";
 import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
+import { resolveCdiDevices } from "./cdi-devices.ts";
 import { nowNs } from "./clock.ts";
 import { logPathOf, prepareLog } from "./container-log-path.ts";
 import { resolveDevices, resolveMounts } from "./container-sources.ts";
@@ -115,21 +116,23 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   const selinux = selinuxLabelsOf(host, creation.sandbox, config.linux?.securityContext);
   const view = { owner: rootfsOwnerOf(creation.sandbox, host), label: selinux?.file };
   undo.defer(() => host.images.removeRootfs(id, paths.rootfs, AbortSignal.timeout(teardownDeadlineMs)));
-  const [hostMounts, devices] = await settleTogether([
+  const [hostMounts, devices, cdi] = await settleTogether([
     resolveMounts(
       call.signal,
       config.mounts.filter(({ image: volume }) => !volume),
     ),
     resolveDevices(call.signal, config.devices),
+    resolveCdiDevices(call.signal, config, host.cdi),
     host.images.createRootfs(id, image.id, paths.rootfs, view),
     prepareLog(container.logPath),
   ]);
   undo.defer(() => unmountImageVolumes(paths));
   const mounts = [...hostMounts, ...(await mountImageVolumes(call.signal, creation, view, host))];
 
-  const { user, accounts } = await lookUpUser(creation);
+  const { user: given, accounts } = await lookUpUser(creation);
+  const user = { ...given, additionalGids: [...new Set([...given.additionalGids, ...(cdi?.additionalGids ?? [])])] };
   const { pid } = pidNamespace;
-  const spec = await buildSpec(creation, { mounts, devices, user, accounts, pid, selinux }, host);
+  const spec = await buildSpec(creation, { mounts, devices, cdi, user, accounts, pid, selinux }, host);
   await labelFiles(call.signal, selinux, [...Object.values(accounts), ...sourcesToRelabel(mounts, selinux)]);
   await makeWorkingDirectory(creation, spec.process.cwd);
 

@@ -88,7 +88,7 @@ async function readDevicesBelow(directory: string): Promise<readonly DeviceNode[
 }
 
 /** One node, or none where the path is no device. */
-async function readDevice(path: string): Promise<readonly DeviceNode[]> {
+export async function readDevice(path: string): Promise<readonly DeviceNode[]> {
   const status = await stat(path).catch(ignoreAbsence);
   if (!status?.isCharacterDevice() && !status?.isBlockDevice()) return [];
   const { mode: fileMode, uid, gid, rdev } = status;

@@ -16,6 +16,7 @@ import type {
   ContainerSpecInput,
   PidNamespace,
   PodFiles,
+  ResolvedCdi,
   ResolvedDevice,
   ResolvedMount,
   ResolvedUser,
@@ -51,6 +52,7 @@ export interface Creation {
 export interface Sources {
   readonly mounts: readonly ResolvedMount[];
   readonly devices: readonly ResolvedDevice[];
+  readonly cdi: ResolvedCdi | undefined;
   readonly user: ResolvedUser;
   readonly selinux: SelinuxLabels | undefined;
   /** Password files with the user added, where the image's lack it. */

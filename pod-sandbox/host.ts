@@ -2,7 +2,7 @@ import type { Cni } from "../cni/index.ts";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { cri, Init, Logger } from "../cri-api/index.ts";
 import type { ImageService } from "../image-service/index.ts";
-import type { CgroupMounts, HostFacts, Runtime } from "../oci/index.ts";
+import type { CdiRegistry, CgroupMounts, HostFacts, Runtime } from "../oci/index.ts";
 import type { Clock } from "./clock.ts";
 import type { ContainerEvents } from "./container-events.ts";
 import type { Container } from "./container.ts";
@@ -63,6 +63,7 @@ export interface Host {
   readonly runtimes: Runtimes;
   readonly network: Network;
   readonly images: Images;
+  readonly cdi: CdiRegistry;
   readonly facts: HostFacts;
   /** Draws a level for a new pod. */
   readonly drawSelinuxLevel: () => string;

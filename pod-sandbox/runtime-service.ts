@@ -1,7 +1,7 @@
 import type { Call, Init, Logger, MethodName, Methods } from "../cri-api/index.ts";
 import { Code, CriError, loadJsonCodecs } from "../cri-api/index.ts";
 import { readCgroupMounts } from "../oci/index.ts";
-import type { HostFacts, Runtime } from "../oci/index.ts";
+import type { CdiRegistry, HostFacts, Runtime } from "../oci/index.ts";
 import { createKeyedLock } from "../native/index.ts";
 import { createClock } from "./clock.ts";
 import { createContainer } from "./container-create.ts";
@@ -108,6 +108,7 @@ export interface RuntimeServiceParts {
   readonly runtimes: ReadonlyMap<string, Runtime>;
   readonly network: Network;
   readonly images: Images;
+  readonly cdi: CdiRegistry;
   readonly facts: HostFacts;
   readonly log: Logger;
 }

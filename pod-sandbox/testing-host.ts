@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { StoredImage } from "../image-service/index.ts";
+import { createCdiRegistry } from "../oci/index.ts";
 import { createFakeRuntime } from "../oci/testing.ts";
 import type { FakeRuntime } from "../oci/testing.ts";
 import type { Host, Images, Network } from "./host.ts";
@@ -114,6 +115,7 @@ export async function openTestHost(before?: Pick<TestHost, "directory">): Promis
     runtimes: new Map([["crun", runtime]]),
     network,
     images,
+    cdi: createCdiRegistry({ specDirs: [], log: silentLog }),
     facts: await readHostFacts(undefined),
     log: silentLog,
   });

@@ -116,6 +116,7 @@ export const configSchema = table({
   }),
   cni: v.optional(cni, {}),
   streaming: v.optional(streaming, {}),
+  cdi_spec_dirs: v.optional(v.array(directory, "must be a list of directories"), ["/etc/cdi", "/var/run/cdi"]),
   pinned_images: v.optional(v.array(pinnedImage, "must be a list of names"), []),
   signature_policy: optionalFile,
   signature_policy_dir: v.optional(directory, "/etc/berth/policies"),

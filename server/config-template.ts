@@ -37,6 +37,10 @@ signature_policy_dir = "/etc/berth/policies"
 # Where signatures are found: files as containers-registries.d(5) describes them.
 signature_sources_dir = "/etc/containers/registries.d"
 
+# Where the files (.json, .yaml) of CDI devices are, read whenever a container asks for one; a later directory's
+# device takes the place of an earlier one's.
+cdi_spec_dirs = ["/etc/cdi", "/var/run/cdi"]
+
 # One table per runtime handler (RuntimeClass.handler); path is a path, or a name to find in PATH.
 # These two exist even if no file names them. A handler other than the default one whose program is missing is
 # left out, with a warning.

@@ -30,6 +30,8 @@ export interface Config {
     readonly defaultNetwork?: string;
   };
   readonly streaming: StreamingConfig;
+  /** Where the files of CDI devices are; a later directory wins. */
+  readonly cdiSpecDirs: readonly string[];
   /** Names, or full names with `*` for any text. */
   readonly pinnedImages: readonly string[];
   readonly trust: TrustConfig;
@@ -149,6 +151,7 @@ function toConfig(table: ConfigTable): Config {
     runtimes: table.runtimes,
     cni: { confDir: conf_dir, pluginDirs: plugin_dirs, cacheDir: cache_dir, ...defaultNetwork },
     streaming: toStreaming(table.streaming),
+    cdiSpecDirs: table.cdi_spec_dirs,
     pinnedImages: table.pinned_images,
     trust: toTrust(table),
     registries: table.registries,

@@ -13,7 +13,7 @@ import {
   which,
   writeFileAtomically,
 } from "../native/index.ts";
-import { loadApparmorProfile } from "../oci/index.ts";
+import { createCdiRegistry, loadApparmorProfile } from "../oci/index.ts";
 import { createRuntimeService, readHostFacts } from "../pod-sandbox/index.ts";
 import type { RuntimeService } from "../pod-sandbox/index.ts";
 import type { Config, Environment } from "./config.ts";
@@ -58,6 +58,7 @@ export async function openServices(parts: WiringParts): Promise<Services> {
       runtimes,
       network,
       images,
+      cdi: createCdiRegistry({ specDirs: config.cdiSpecDirs, log }),
       facts: await readHostFacts(await loadApparmorProfile(log)),
       log,
     }),

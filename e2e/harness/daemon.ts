@@ -111,6 +111,7 @@ function daemonConfig(workspace: Workspace, socketPath: string, options: DaemonO
     cgroup_driver: "cgroupfs",
     default_runtime: options.defaultRuntime ?? "crun",
     monitor: "conmon",
+    cdi_spec_dirs: [path.join(workspace.directory, "cdi")],
     runtimes: options.runtimes ?? { crun: { path: "crun" }, runc: { path: "runc" } },
     cni: {
       conf_dir: workspace.cniConfDir,

@@ -1,4 +1,5 @@
 import type { cri } from "../../cri-api/index.ts";
+import type { CdiHook } from "../cdi/cdi-edits.ts";
 import { buildCapabilities } from "./capabilities.ts";
 import { buildDevices } from "./devices.ts";
 import type { DeviceSection } from "./devices.ts";
@@ -7,8 +8,8 @@ import { checkMountPropagation, rootfsPropagation } from "./mount-propagation.ts
 import { buildMounts, buildPauseMounts } from "./mounts.ts";
 import type { MountFacts } from "./mounts.ts";
 import { buildNamespaces } from "./namespaces.ts";
-import type { CapabilitySets, LinuxSection, OciResources, Process, Spec } from "./oci-types.ts";
-import { buildArgs, buildCwd, buildEnv } from "./process.ts";
+import type { CapabilitySets, LinuxSection, OciHook, OciResources, Process, Spec } from "./oci-types.ts";
+import { addToEnv, buildArgs, buildCwd, buildEnv } from "./process.ts";
 import { buildProtectedPaths } from "./protected-paths.ts";
 import { buildOomScoreAdj, toOciResources } from "./resources.ts";
 import { buildSeccomp, chooseSeccomp } from "./seccomp.ts";
@@ -48,17 +49,33 @@ export function buildContainerSpec(input: ContainerSpecInput): Spec {
     process: buildProcess(input, capabilities),
     root: { path: input.rootfsPath, readonly: hasReadonlyRootfs },
     mounts: [
-      ...buildMounts(input.podFiles, input.mounts, {
-        isPrivileged: context?.privileged ?? false,
-        hasReadonlyRootfs,
-        recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts ?? false,
-        idMappedMounts: input.host.idMappedMounts ?? false,
-        userNamespace: maps && userNamespaceFacts(maps, input),
-      }),
+      ...buildMounts(input.podFiles, input.mounts, mountFactsOf(input, maps), input.cdi?.mounts),
       ...devices.mounts,
     ],
+    ...(input.cdi && input.cdi.hooks.length > 0 ? { hooks: buildHooks(input.cdi.hooks) } : {}),
     linux: buildLinux(input, capabilities, devices),
   };
+}
+
+function mountFactsOf(input: ContainerSpecInput, maps: IdMaps | undefined): MountFacts {
+  const context = input.config.linux?.securityContext;
+  return {
+    isPrivileged: context?.privileged ?? false,
+    hasReadonlyRootfs: context?.readonlyRootfs ?? false,
+    recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts ?? false,
+    idMappedMounts: input.host.idMappedMounts ?? false,
+    userNamespace: maps && userNamespaceFacts(maps, input),
+  };
+}
+
+/** An empty list of arguments is left out: crun would start the hook without even its name. */
+function buildHooks(hooks: readonly CdiHook[]): NonNullable<Spec["hooks"]> {
+  const built: Partial<Record<CdiHook["hookName"], OciHook[]>> = {};
+  for (const { hookName, args, ...hook } of hooks) {
+    const ofStage = (built[hookName] ??= []);
+    ofStage.push(args.length === 0 ? hook : { ...hook, args });
+  }
+  return built;
 }
 
 function userNamespaceFacts(maps: IdMaps, { namespaces, host }: ContainerSpecInput): MountFacts["userNamespace"] {
@@ -79,7 +96,10 @@ function buildProcess(input: ContainerSpecInput, capabilities: CapabilitySets): 
     terminal: config.tty,
     user: { uid: user.uid, gid: user.gid, umask, additionalGids: user.additionalGids },
     args: buildArgs(config, image),
-    env: buildEnv(config.envs, image.env, { hostname: input.hostname, tty: config.tty, home: user.home }),
+    env: addToEnv(
+      buildEnv(config.envs, image.env, { hostname: input.hostname, tty: config.tty, home: user.home }),
+      input.cdi?.env ?? [],
+    ),
     cwd: buildCwd(config.workingDir, image.workingDir),
     capabilities,
     noNewPrivileges: context?.noNewPrivs ?? false,
@@ -94,7 +114,9 @@ function buildDeviceSection(input: ContainerSpecInput, hasUserNamespace: boolean
   const hasDevMount = input.mounts.some(
     ({ mount }) => cleanAbsolutePath("mount container_path", mount.containerPath) === "/dev",
   );
-  return buildDevices(input.devices, {
+  const { uid, gid } = input.user;
+  const ofCdi = (input.cdi?.devices ?? []).map((device) => ({ uid, gid, ...device }));
+  return buildDevices([...input.devices, ...ofCdi], {
     isPrivileged,
     devices: input.host.devices ?? [],
     hasDevMount,
@@ -121,6 +143,7 @@ function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets, sec
     ...(propagation ? { rootfsPropagation: propagation } : {}),
     ...(seccomp ? { seccomp } : {}),
     ...(selinux ? { mountLabel: selinux.file } : {}),
+    ...(input.cdi?.intelRdt ? { intelRdt: input.cdi.intelRdt } : {}),
   };
 }
 

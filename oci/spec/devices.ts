@@ -49,12 +49,13 @@ export function buildDevices(
     mounts: host.hasUserNamespace ? nodes.map(toDeviceMount) : [],
     rules: host.isPrivileged
       ? [{ allow: true, access: "rwm" }]
-      : [{ allow: false, access: "rwm" }, ...requested.map(toRule)],
+      : [{ allow: false, access: "rwm" }, ...requested.flatMap(toRules)],
   };
 }
 
 function toOciDevice({ containerPath, type, major, minor, fileMode, uid, gid }: ResolvedDevice): OciDevice {
-  return { path: containerPath, type, major, minor, fileMode: fileMode & 0o777, uid, gid };
+  const numbers = type === "p" ? {} : { major, minor };
+  return { path: containerPath, type, ...numbers, fileMode: fileMode & 0o777, uid, gid };
 }
 
 function toDeviceMount({ containerPath, hostPath }: ResolvedDevice): OciMount {
@@ -66,7 +67,8 @@ function toDeviceMount({ containerPath, hostPath }: ResolvedDevice): OciMount {
   };
 }
 
-function toRule({ type, major, minor, permissions }: ResolvedDevice): OciDeviceRule {
+function toRules({ type, major, minor, permissions }: ResolvedDevice): readonly OciDeviceRule[] {
+  if (type === "p" || permissions === "none") return [];
   const access = ["r", "w", "m"].filter((letter) => permissions === "" || permissions.includes(letter)).join("");
-  return { allow: true, type, major, minor, access };
+  return [{ allow: true, type, major, minor, access }];
 }

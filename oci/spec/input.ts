@@ -1,4 +1,5 @@
 import type { cri } from "../../cri-api/index.ts";
+import type { CdiEdits, CdiMount } from "../cdi/cdi-edits.ts";
 import type { MountTableEntry } from "./mount-propagation.ts";
 import type { SeccompArchitecture } from "./seccomp-default.ts";
 import type { SeccompProfile } from "./seccomp-file.ts";
@@ -31,15 +32,23 @@ export interface ResolvedDevice {
   readonly containerPath: string;
   /** Real path of the node on the host. */
   readonly hostPath: string;
-  readonly type: "c" | "b";
+  readonly type: "c" | "b" | "p";
   readonly major: number;
   readonly minor: number;
   /** Permission bits of the node on the host. */
   readonly fileMode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Letters out of `rwm`; "" is all three. */
+  /** Letters out of `rwm`; "" is all three, `none` is none. */
   readonly permissions: string;
+}
+
+/** What CDI devices change, with all that had to be looked up on the host. */
+export interface ResolvedCdi extends Pick<CdiEdits, "env" | "hooks" | "additionalGids" | "intelRdt"> {
+  /** Without an owner of their own they are the container's user's. */
+  readonly devices: readonly (Omit<ResolvedDevice, "uid" | "gid"> & Partial<Pick<ResolvedDevice, "uid" | "gid">>)[];
+  /** Sources of bind mounts are real paths. */
+  readonly mounts: readonly CdiMount[];
 }
 
 /** What this machine and this daemon can do; read once at start. */
@@ -111,6 +120,7 @@ export interface ContainerSpecInput {
   readonly user: ResolvedUser;
   readonly mounts: readonly ResolvedMount[];
   readonly devices: readonly ResolvedDevice[];
+  readonly cdi?: ResolvedCdi | undefined;
   /** The host's mounts, to check propagation against; needed where a mount asks for any. */
   readonly mountTable?: readonly MountTableEntry[];
   readonly podFiles: PodFiles;

@@ -1,5 +1,6 @@
 import type { cri } from "../../cri-api/index.ts";
 import { Code, CriError } from "../../cri-api/index.ts";
+import type { CdiMount } from "../cdi/cdi-edits.ts";
 import type { PodFiles, ResolvedMount } from "./input.ts";
 import { invalid, quote } from "./invalid.ts";
 import { propagationOption } from "./mount-propagation.ts";
@@ -45,18 +46,27 @@ export function buildMounts(
   podFiles: PodFiles,
   requested: readonly ResolvedMount[],
   facts: MountFacts,
+  ofDevices: readonly CdiMount[] = [],
 ): readonly OciMount[] {
-  const own = new Map(
-    requested.map((each) => {
-      const built = buildBindMount(each, facts);
-      return [built.destination, built] as const; // of two on one place the later hides the earlier
-    }),
-  );
+  const built = [...requested.map((each) => buildBindMount(each, facts)), ...ofDevices.map(buildDeviceMount)];
+  const own = new Map(built.map((mount) => [mount.destination, mount])); // of two on one place the later hides the earlier
   const isReplaced = ({ destination }: OciMount): boolean =>
     own.has(destination) || ["/dev", "/sys"].some((root) => own.has(root) && isAtOrBelow(destination, root));
   const defaults = [...systemMounts(facts.isPrivileged, facts.userNamespace), ...podMounts(podFiles, facts)];
   const all = [...defaults.filter((mount) => !isReplaced(mount)), ...own.values()];
   return all.sort((a, b) => depthOf(a.destination) - depthOf(b.destination));
+}
+
+/** A bind mount says so in its options, which is all that runtimes look at. */
+function buildDeviceMount({ hostPath, containerPath, options, type }: CdiMount): OciMount {
+  const destination = checkDestination(containerPath, hostPath);
+  if (!isBindMount({ options, type })) return { destination, type, source: hostPath, options };
+  const isMarked = options.includes("bind") || options.includes("rbind");
+  return { destination, type: "bind", source: hostPath, options: isMarked ? options : ["rbind", ...options] };
+}
+
+export function isBindMount({ options, type }: Pick<CdiMount, "options" | "type">): boolean {
+  return ["", "bind", "none"].includes(type) || options.includes("bind") || options.includes("rbind");
 }
 
 /** `tty`, the same in every distribution. */

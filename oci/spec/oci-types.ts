@@ -1,3 +1,5 @@
+import type { CdiHook, CdiIntelRdt } from "../cdi/cdi-edits.ts";
+
 /** The part of the OCI runtime configuration that we write, with the names and units of runtime-spec v1.0.2. */
 export interface Spec {
   readonly ociVersion: string;
@@ -5,7 +7,16 @@ export interface Spec {
   readonly root: { readonly path: string; readonly readonly: boolean };
   readonly mounts: readonly OciMount[];
   readonly annotations?: Readonly<Record<string, string>>;
+  readonly hooks?: Readonly<Partial<Record<CdiHook["hookName"], readonly OciHook[]>>>;
   readonly linux: LinuxSection;
+}
+
+export interface OciHook {
+  readonly path: string;
+  readonly args?: readonly string[];
+  readonly env?: readonly string[];
+  /** Seconds. */
+  readonly timeout?: number | undefined;
 }
 
 export interface Process {
@@ -60,6 +71,7 @@ export interface LinuxSection {
   readonly rootfsPropagation?: "rshared" | "rslave";
   readonly seccomp?: OciSeccomp;
   readonly mountLabel?: string;
+  readonly intelRdt?: CdiIntelRdt;
 }
 
 export interface OciNamespace {

@@ -25,6 +25,12 @@ export function buildArgs(
   return args;
 }
 
+/** Entries with names that are there take their place. */
+export function addToEnv(env: readonly string[], added: readonly string[]): readonly string[] {
+  const nameOf = (entry: string): string => entry.slice(0, entry.indexOf("="));
+  return [...new Map([...env, ...added].map((entry) => [nameOf(entry), entry])).values()];
+}
+
 /** What the environment is made of besides the CRI's and the image's entries. */
 export interface EnvironmentFacts {
   readonly hostname: string;

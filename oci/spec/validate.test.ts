@@ -31,9 +31,17 @@ test.each([
   ["a user namespace of its own", { linux: linux({ namespaceOptions: userns("CONTAINER") }) }, /not a mode of a pod/],
   ["another's user namespace", { linux: linux({ namespaceOptions: userns("TARGET") }) }, /not a mode of a pod/],
   ["mappings without one", { linux: linux({ namespaceOptions: userns("NODE", 1) }) }, /takes no id mappings/],
-  ["an image mount", { mounts: [criMount({ image })] }, /image mounts are not supported/],
-  ["CDI devices", { CDIDevices: [{ name: "vendor.com/gpu=0" }] }, /"vendor.com\/gpu=0".*not supported/],
-  ["CDI annotations", { annotations: { "cdi.k8s.io/x": "vendor.com/gpu=0" } }, /CDI devices are not supported/],
+  ["an image mount of a host path", { mounts: [criMount({ image })] }, /host_path and image exclude each other/],
+  [
+    "a CDI device without a class",
+    { CDIDevices: [{ name: "vendor.com=0" }] },
+    /CDI device "vendor.com=0" is not a name/,
+  ],
+  [
+    "a CDI device in an annotation",
+    { annotations: { "cdi.k8s.io/x": "vendor.com/gpu=0,../x" } },
+    /"..\/x" is not a name/,
+  ],
   [
     "a device without a host path",
     { devices: [{ containerPath: "/dev/x", hostPath: "", permissions: "" }] },

@@ -15,7 +15,7 @@ const cdiAnnotationPrefix = "cdi.k8s.io/";
  */
 export function validateContainerConfig(config: cri.ContainerConfig, sandbox: cri.PodSandboxConfig): void {
   if (config.windows) throw invalid("windows containers are not supported");
-  refuseCdi(config);
+  cdiDeviceNames(config);
   for (const mount of config.mounts) validateMount(mount);
   for (const device of config.devices) validateDevice(device);
   const context = config.linux?.securityContext ?? null;
@@ -23,11 +23,26 @@ export function validateContainerConfig(config: cri.ContainerConfig, sandbox: cr
   chooseSeccomp(context);
 }
 
-function refuseCdi(config: cri.ContainerConfig): void {
-  const [device] = config.CDIDevices;
-  if (device) throw invalid(`CDI device ${quote(device.name)}: CDI devices are not supported`);
-  const annotation = Object.keys(config.annotations).find((key) => key.startsWith(cdiAnnotationPrefix));
-  if (annotation !== undefined) throw invalid(`annotation ${quote(annotation)}: CDI devices are not supported`);
+/** `vendor.com/class=name` */
+const cdiDeviceName =
+  /^[A-Za-z](?:[\w.-]*[A-Za-z0-9])?\/[A-Za-z](?:[\w.-]*[A-Za-z0-9])?=[A-Za-z0-9](?:[\w.:-]*[A-Za-z0-9])?$/;
+const maxCdiDevices = 1000;
+
+/**
+ * The CDI devices that a container asks for, each once: by the field, then by annotations `cdi.k8s.io/…`, which device
+ * plugins wrote before there was one.
+ *
+ * @throws {CriError} `InvalidArgument` for a name that is not `vendor/class=name`.
+ */
+export function cdiDeviceNames({ CDIDevices, annotations }: cri.ContainerConfig): readonly string[] {
+  const listed = Object.entries(annotations).flatMap(([key, value]) =>
+    key.startsWith(cdiAnnotationPrefix) ? value.split(",").map((name) => name.trim()) : [],
+  );
+  const names = [...new Set([...CDIDevices.map(({ name }) => name), ...listed])];
+  const wrong = names.find((name) => name.length > 512 || !cdiDeviceName.test(name));
+  if (wrong !== undefined) throw invalid(`CDI device ${quote(wrong)} is not a name such as "vendor.com/class=name"`);
+  if (names.length > maxCdiDevices) throw invalid(`more than ${maxCdiDevices} CDI devices`);
+  return names;
 }
 
 function validateNamespaces(container: cri.NamespaceOption | null, sandbox: cri.PodSandboxConfig): void {
