@@ -111,7 +111,11 @@ function explainStart(thrown: unknown, { command, type, signal }: PluginInvocati
     return new CriError(code, `${plugin} ${why} during ${command}`, { cause: thrown });
   }
   const reason = thrown instanceof Error ? toOneLine(thrown.message) : "unknown reason";
-  return new CriError(Code.FailedPrecondition, `${plugin} could not be started: ${reason}`, { cause: thrown });
+  const { code } = toCriError(thrown); // of the machine, where something is scarce; else the plugin is at fault
+  const isScarce = code === Code.ResourceExhausted;
+  return new CriError(isScarce ? code : Code.FailedPrecondition, `${plugin} could not be started: ${reason}`, {
+    cause: thrown,
+  });
 }
 
 function describeFailure(result: Awaited<ReturnType<RunProcess>>): PluginOutcome {

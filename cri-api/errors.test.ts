@@ -39,3 +39,13 @@ test("an abort without a reason of its own is Canceled", () => {
   controller.abort();
   expect(toCriError(controller.signal.reason).code).toBe(Code.Canceled);
 });
+
+test.each([
+  ["ENOSPC", Code.ResourceExhausted],
+  ["EMFILE", Code.ResourceExhausted],
+  ["EROFS", Code.FailedPrecondition],
+  ["EIO", Code.Internal],
+])("what the machine refuses with %s has a code of its own", (errno, code) => {
+  const error = Object.assign(new Error(`write: refused (${errno})`), { code: errno });
+  expect(toCriError(error)).toMatchObject({ code, message: `write: refused (${errno})`, cause: error });
+});

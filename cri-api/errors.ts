@@ -35,6 +35,21 @@ const codeByName: Readonly<Partial<Record<string, Code>>> = {
   TimeoutError: Code.DeadlineExceeded,
 };
 
+/** What the machine refused, by the name of its errno: what is scarce may be there later, what is in the way will not go. */
+const codeByErrno: Readonly<Partial<Record<string, Code>>> = {
+  ENOSPC: Code.ResourceExhausted,
+  EDQUOT: Code.ResourceExhausted,
+  EMFILE: Code.ResourceExhausted,
+  ENFILE: Code.ResourceExhausted,
+  ENOMEM: Code.ResourceExhausted,
+  EAGAIN: Code.ResourceExhausted, // of fork and pthread_create
+  EROFS: Code.FailedPrecondition,
+};
+
+function errnoOf(error: Error): string {
+  return "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
 /** Maps anything thrown to one wire error. A failed undo must not hide why the call failed. */
 export function toCriError(thrown: unknown): CriError {
   if (thrown instanceof SuppressedError) return toCriError(thrown.suppressed);
@@ -42,5 +57,6 @@ export function toCriError(thrown: unknown): CriError {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown));
   // Node puts a signal's reason here; a deadline would else be told as a cancellation.
   if (error.name === "AbortError" && error.cause) return toCriError(error.cause);
-  return new CriError(codeByName[error.name] ?? Code.Internal, error.message, { cause: thrown });
+  const code = codeByName[error.name] ?? codeByErrno[errnoOf(error)] ?? Code.Internal;
+  return new CriError(code, error.message, { cause: thrown });
 }

@@ -52,6 +52,18 @@ describe("openRecordStore", () => {
     expect((await open()).all()).toHaveLength(1);
   });
 
+  it("lets an object come to its end where the disk takes no write, and nothing else", async () => {
+    const store = await open();
+    const { ips, ...base } = pod("a");
+    await store.save(pod("a"));
+    await rm(directory, { recursive: true });
+    await expect(store.save(pod("b"))).rejects.toThrow("ENOENT");
+    await expect(store.update(base.id, () => ({ ...base, ips: ["10.0.0.1"] }))).rejects.toThrow("ENOENT");
+    expect(store.get(base.id)).toMatchObject({ state: "ready", ips: [] });
+    await store.update(base.id, () => ({ ...base, state: "not-ready", ips }));
+    expect(store.get(base.id)?.state).toBe("not-ready");
+  });
+
   it("does not start over the state of a newer daemon", async () => {
     await writeFile(
       join(directory, `${pod("a").id}.json`),

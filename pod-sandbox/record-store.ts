@@ -27,11 +27,16 @@ export interface RecordFormat<T> {
   parse(text: string): T;
   /** Records in creation are not found by clients. */
   isVisible(record: T): boolean;
+  /**
+   * The next daemon finds out by itself what this record tells, from an older one: its object has only gone further
+   * towards its end. Where the disk takes no write, it may stay in memory, so that what fills the disk can be removed.
+   */
+  isFoundAgain(record: T): boolean;
 }
 
 /**
  * All records of one kind: in memory for every reader, one JSON file each on disk for the next daemon.
- * A change is on disk before memory, and so any client, sees it.
+ * A change is on disk before memory, and so any client, sees it; only an end goes on where the disk takes no write.
  */
 export interface RecordStore<T extends StoredObject> {
   get(id: string): T | undefined;
@@ -80,20 +85,28 @@ export async function openRecordStore<T extends StoredObject>(
     }
   }
   records.sort((a, b) => Number(a.createdAtNs - b.createdAtNs));
-  return new Store(directory, format, records);
+  return new Store({ directory, format, log }, records);
+}
+
+interface StoreParts<T extends StoredObject> {
+  readonly directory: string;
+  readonly format: RecordFormat<T>;
+  readonly log: Logger;
 }
 
 class Store<T extends StoredObject> implements RecordStore<T> {
   readonly #directory: string;
   readonly #format: RecordFormat<T>;
+  readonly #log: Logger;
   readonly #byId = new Map<string, T>();
   readonly #idByName = new Map<string, string>();
   readonly #lock = createKeyedLock();
   readonly #listeners: ChangeListener<T>[] = [];
 
-  constructor(directory: string, format: RecordFormat<T>, records: readonly T[]) {
-    this.#directory = directory;
-    this.#format = format;
+  constructor(parts: StoreParts<T>, records: readonly T[]) {
+    this.#directory = parts.directory;
+    this.#format = parts.format;
+    this.#log = parts.log;
     for (const record of records) this.#remember(record);
   }
 
@@ -166,7 +179,12 @@ class Store<T extends StoredObject> implements RecordStore<T> {
     if (!before && text.length > maxNewRecordBytes) {
       throw new CriError(Code.InvalidArgument, `${this.#format.kind} config is too large: ${text.length} bytes`);
     }
-    await writeFileAtomically(this.#pathOf(record.id), text, { mode: 0o600 });
+    try {
+      await writeFileAtomically(this.#pathOf(record.id), text, { mode: 0o600 });
+    } catch (thrown) {
+      if (!before || !this.#format.isFoundAgain(record)) throw thrown;
+      this.#log.error({ id: record.id, err: String(thrown) }, `${this.#format.kind} record kept in memory alone`);
+    }
     this.#remember(record);
     for (const listen of this.#listeners) listen(before, record);
   }

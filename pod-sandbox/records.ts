@@ -74,6 +74,7 @@ export function sandboxFormat(codecs: JsonCodecs): RecordFormat<Sandbox> {
   return {
     kind: "pod sandbox",
     isVisible: (sandbox) => sandbox.state !== "creating",
+    isFoundAgain: (sandbox) => sandbox.state === "not-ready" || sandbox.state === "stopped",
     serialize: (sandbox) => toText({ ...sandbox, config: codecs.PodSandboxConfig.toJson(sandbox.config) }),
     parse(text) {
       const { schemaVersion: _version, config, ...record } = parseRecord(sandboxSchema, text);
@@ -86,6 +87,7 @@ export function containerFormat(codecs: JsonCodecs): RecordFormat<Container> {
   return {
     kind: "container",
     isVisible: (container) => container.state !== "creating",
+    isFoundAgain: (container) => container.state === "exited",
     serialize: (container) =>
       toText({
         ...container,
