@@ -8,7 +8,7 @@ import { nodeProgram, repository } from "./repository.ts";
 import { waitUntil } from "./wait-until.ts";
 import type { Workspace } from "./workspace.ts";
 
-interface DaemonOptions {
+export interface DaemonOptions {
   /** host:port of a registry that is reached over plain HTTP. */
   readonly registries: readonly string[];
   /** Hosts whose images are looked for in the first registry. */
@@ -16,6 +16,10 @@ interface DaemonOptions {
   readonly defaultRuntime?: string;
   /** By handler; the system's crun and runc unless told otherwise. */
   readonly runtimes?: Readonly<Record<string, { readonly path: string }>>;
+  /** Where plugins are looked for before the system's own. */
+  readonly pluginDirectory?: string;
+  /** What the daemon is started by, such as `prlimit`; it takes the daemon's command line as its last arguments. */
+  readonly launcher?: readonly string[];
 }
 
 /** A Berth daemon as an operator would run it: a process with a config file and a socket. */
@@ -24,6 +28,8 @@ export interface Daemon extends AsyncDisposable {
   readonly socketPath: string;
   readonly workspace: Workspace;
   readonly pid: number;
+  /** Resolves when the process that runs now has ended, for whatever reason. */
+  readonly exited: Promise<number | string>;
   /** Sends a signal and waits for the end; resolves with the exit code, or the name of the signal it died of. */
   stop(signal: "SIGTERM" | "SIGKILL"): Promise<number | string>;
   /** Starts it again on the same folders. */
@@ -40,7 +46,8 @@ export async function startDaemon(workspace: Workspace, options: DaemonOptions):
   await mkdir(workspace.state, { recursive: true, mode: 0o711 });
   await writeFile(configFile, stringify(daemonConfig(workspace, socketPath, options)));
   const client = connectClient(socketPath);
-  let child = await launch(configFile, logFile, workspace);
+  const command = [...(options.launcher ?? []), nodeProgram, path.join(repository, "server/main.ts"), "serve"];
+  let child = await launch([...command, "--config", configFile], logFile, workspace);
   const daemon: Daemon = {
     client,
     socketPath,
@@ -48,13 +55,16 @@ export async function startDaemon(workspace: Workspace, options: DaemonOptions):
     get pid() {
       return child.pid ?? -1;
     },
+    get exited() {
+      return waitForEnd(child);
+    },
     async stop(signal) {
       const ended = waitForEnd(child);
       child.kill(signal);
       return ended;
     },
     async start() {
-      child = await launch(configFile, logFile, workspace);
+      child = await launch([...command, "--config", configFile], logFile, workspace);
       await waitUntilServing(client, child, logFile);
     },
     readLog: () => readFile(logFile, "utf8"),
@@ -67,13 +77,17 @@ export async function startDaemon(workspace: Workspace, options: DaemonOptions):
       clearTimeout(timer);
     },
   };
+  await using undo = new AsyncDisposableStack();
+  undo.use(daemon);
   await waitUntilServing(client, child, logFile);
+  undo.move();
   return daemon;
 }
 
-async function launch(configFile: string, logFile: string, workspace: Workspace): Promise<ChildProcess> {
+async function launch(command: readonly string[], logFile: string, workspace: Workspace): Promise<ChildProcess> {
   const log = await open(logFile, "a");
-  const child = spawn(nodeProgram, [path.join(repository, "server/main.ts"), "serve", "--config", configFile], {
+  const [program = "", ...args] = command;
+  const child = spawn(program, args, {
     cwd: "/",
     stdio: ["ignore", log.fd, log.fd],
     env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR: workspace.temporary },
@@ -82,12 +96,16 @@ async function launch(configFile: string, logFile: string, workspace: Workspace)
   return child;
 }
 
+/** A machine that builds and tests at once starts programs slowly. */
+const startPatienceMs = 60_000;
+
 async function waitUntilServing(client: CriClient, child: ChildProcess, logFile: string): Promise<void> {
-  await waitUntil("the daemon to answer", async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return "dead" as const;
+  const ask = async (): Promise<"dead" | "serving"> => {
+    if (child.exitCode !== null || child.signalCode !== null) return "dead";
     await client.call("Version", {}, { timeoutMs: 1_000 });
-    return "serving" as const;
-  }).then(async (outcome) => {
+    return "serving";
+  };
+  await waitUntil("the daemon to answer", ask, startPatienceMs).then(async (outcome) => {
     if (outcome === "dead") throw new Error(`the daemon ended at start:\n${await readFile(logFile, "utf8")}`);
   });
 }
@@ -115,7 +133,7 @@ function daemonConfig(workspace: Workspace, socketPath: string, options: DaemonO
     runtimes: options.runtimes ?? { crun: { path: "crun" }, runc: { path: "runc" } },
     cni: {
       conf_dir: workspace.cniConfDir,
-      plugin_dirs: [pluginDirectory],
+      plugin_dirs: [...(options.pluginDirectory ? [options.pluginDirectory] : []), pluginDirectory],
       cache_dir: workspace.cniCacheDir,
       default_network: "",
     },

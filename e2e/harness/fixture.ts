@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, inject, onTestFinished } from "vitest";
 import { Code, type cri, CriError, type Init, type MethodName, type Methods } from "../../cri-api/index.ts";
 import { containerConfig, podConfig } from "./configs.ts";
 import type { CriClient } from "./cri-client.ts";
-import { type Daemon, startDaemon } from "./daemon.ts";
+import { type Daemon, type DaemonOptions, startDaemon } from "./daemon.ts";
 import { findTraces, type Traces, waitForNoLeaks } from "./leaks.ts";
 import { isOfNode, removeNodeNetwork } from "./network.ts";
 import { testImages } from "./test-images.ts";
@@ -17,6 +17,11 @@ interface FixtureOptions {
   readonly registries?: () => readonly string[];
   /** Runtimes by handler; the system's crun and runc unless told otherwise. */
   readonly runtimes?: Readonly<Record<string, { readonly path: string }>>;
+  /** How else the daemon of this workspace is started; what it takes for that goes after the daemon. */
+  readonly prepare?: (
+    workspace: Workspace,
+    resources: AsyncDisposableStack,
+  ) => Promise<Omit<DaemonOptions, "registries">>;
 }
 
 interface Pod {
@@ -59,7 +64,8 @@ export class Fixture {
     resources.defer(() => removeNodeNetwork(workspace));
     const registries = [inject("registry"), ...(options.registries?.() ?? [])];
     const runtimes = options.runtimes === undefined ? {} : { runtimes: options.runtimes };
-    this.#daemon = resources.use(await startDaemon(workspace, { registries, ...runtimes }));
+    const prepared = await options.prepare?.(workspace, resources);
+    this.#daemon = resources.use(await startDaemon(workspace, { registries, ...runtimes, ...prepared }));
     this.#empty = await this.findTraces();
     for (const name of options.pull ?? ["busybox"]) {
       await this.call("PullImage", { image: { image: this.image(name) } });

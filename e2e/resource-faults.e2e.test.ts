@@ -1,0 +1,216 @@
+import { mkdir, readFile, rm, truncate, unlink, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { afterEach, describe, expect, onTestFinished, test } from "vitest";
+import { Code } from "../cri-api/index.ts";
+import { containerConfig, podConfig } from "./harness/configs.ts";
+import { useDaemon } from "./harness/fixture.ts";
+import { runCommand, tryCommand } from "./harness/run-command.ts";
+import { waitUntil } from "./harness/wait-until.ts";
+
+let root: string;
+const cgroupName = `berth-faults-${process.pid}`;
+const cgroups = ["pids", "memory"].map((controller) => path.join("/sys/fs/cgroup", controller, cgroupName));
+
+/** The daemon's root is a small file system of its own, and it has cgroups of its own, so that both can be made scarce. */
+const berth = useDaemon({
+  prepare: async (workspace, resources) => {
+    ({ root } = workspace);
+    await mkdir(root, { mode: 0o711 });
+    await runCommand(["mount", "-t", "tmpfs", "-o", "size=48m,mode=711", "berth-small", root]);
+    resources.defer(() => runCommand(["umount", "--lazy", root]).then(() => undefined));
+    for (const cgroup of cgroups) {
+      await mkdir(cgroup, { recursive: true });
+      resources.defer(() => removeCgroup(cgroup));
+    }
+    const enter = cgroups.map((cgroup) => `echo $$ > ${cgroup}/cgroup.procs`).join("; ");
+    return { launcher: ["sh", "-c", `${enter}; exec "$@"`, "sh"] };
+  },
+});
+
+/** Its last process needs a moment to go. */
+async function removeCgroup(cgroup: string): Promise<void> {
+  const remove = async (): Promise<true | undefined> =>
+    (await tryCommand(["rmdir", cgroup])).exitCode === 0 ? true : undefined;
+  await waitUntil(`an empty ${cgroup}`, remove);
+}
+
+/** A pod with one running container, and a call that would make another. */
+async function runOne(): Promise<{ readonly podSandboxId: string; readonly containerId: string }> {
+  const pod = await berth.runPod();
+  return { podSandboxId: pod.id, containerId: await berth.startContainer(pod) };
+}
+
+async function expectAllIsWell(): Promise<void> {
+  const { podSandboxId, containerId } = await runOne();
+  expect(await berth.shell(containerId, "echo well")).toBe("well");
+  await berth.removePod(podSandboxId);
+}
+
+describe("a full disk", () => {
+  async function fill(): Promise<() => Promise<void>> {
+    const file = path.join(root, "ballast");
+    expect((await tryCommand(["dd", "if=/dev/zero", `of=${file}`, "bs=64k"])).exitCode).not.toBe(0);
+    expect(
+      (await tryCommand(["dd", "if=/dev/zero", `of=${file}`, "bs=4k", "oflag=append", "conv=notrunc"])).exitCode,
+    ).not.toBe(0);
+    return () => rm(file, { force: true });
+  }
+
+  test("refuses new pods and containers with its reason, and leaves nothing of them", async () => {
+    const pod = await berth.runPod();
+    const empty = await fill();
+    onTestFinished(empty);
+    const config = podConfig(berth.workspace, "no-room");
+    await berth.expectFailure("RunPodSandbox", { config }, Code.ResourceExhausted, /no space left/u);
+    const container = containerConfig("no-room", berth.image("busybox"));
+    const request = { podSandboxId: pod.id, config: container, sandboxConfig: pod.config };
+    await berth.expectFailure("CreateContainer", request, Code.ResourceExhausted, /no space left/u);
+    await empty();
+    const { containerId } = await berth.call("CreateContainer", request);
+    await berth.call("StartContainer", { containerId });
+  });
+
+  test("does not keep pods from being stopped and removed, or who would ever make room", async () => {
+    const { podSandboxId, containerId } = await runOne();
+    const other = await runOne();
+    const empty = await fill();
+    onTestFinished(empty);
+    await berth.call("StopContainer", { containerId, timeout: 0n });
+    expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 137 });
+    await berth.call("RemoveContainer", { containerId });
+    await berth.removePod(podSandboxId);
+    await berth.removePod(other.podSandboxId);
+    await empty();
+    await expectAllIsWell();
+  });
+
+  test("fails a pull with its reason and leaves the store as it was", async () => {
+    const before = await berth.call("ListImages");
+    const empty = await fill();
+    onTestFinished(empty);
+    const image = { image: berth.image("layers") };
+    await berth.expectFailure("PullImage", { image }, Code.ResourceExhausted, /no space left/u);
+    expect(await berth.call("ListImages")).toEqual(before);
+    await empty();
+  });
+});
+
+test("a read-only disk: running containers are listed, stopped and run commands; what needs the disk says why", async () => {
+  const { podSandboxId, containerId } = await runOne();
+  await runCommand(["mount", "-o", "remount,ro", root]);
+  const writable = (): Promise<string> => runCommand(["mount", "-o", "remount,rw", root]);
+  onTestFinished(() => writable().then(() => undefined));
+  expect((await berth.call("ListContainers")).containers.map(({ id }) => id)).toContain(containerId);
+  expect(await berth.shell(containerId, "echo here")).toBe("here");
+  const config = podConfig(berth.workspace, "read-only");
+  await berth.expectFailure("RunPodSandbox", { config }, Code.FailedPrecondition, /read-only file system/u);
+  await berth.call("StopContainer", { containerId, timeout: 0n });
+  expect((await berth.containerStatus(containerId)).state).toBe("CONTAINER_EXITED");
+  await expect(berth.call("RemoveContainer", { containerId })).rejects.toMatchObject({ code: Code.FailedPrecondition });
+  await writable();
+  await berth.removePod(podSandboxId);
+});
+
+describe("a daemon without", () => {
+  const limit = (controller: string, file: string, value: string): Promise<void> =>
+    writeFile(path.join("/sys/fs/cgroup", controller, cgroupName, file), value);
+  const readLimit = (controller: string, file: string): Promise<string> =>
+    readFile(path.join("/sys/fs/cgroup", controller, cgroupName, file), "utf8");
+  afterEach(() => limit("pids", "pids.max", "max"));
+
+  test("room for another process says so and recovers", async () => {
+    const { podSandboxId, containerId } = await runOne();
+    await limit("pids", "pids.max", (await readLimit("pids", "pids.current")).trim());
+    const config = podConfig(berth.workspace, "no-pids");
+    await expect(berth.call("RunPodSandbox", { config })).rejects.toMatchObject({ code: Code.ResourceExhausted });
+    await expect(berth.call("ExecSync", { containerId, cmd: ["true"] })).rejects.toMatchObject({
+      code: Code.ResourceExhausted,
+    });
+    expect((await berth.call("ListContainers")).containers.map(({ id }) => id)).toContain(containerId);
+    await limit("pids", "pids.max", "max");
+    expect(await berth.shell(containerId, "echo again")).toBe("again");
+    await berth.removePod(podSandboxId);
+    await expectAllIsWell();
+  });
+
+  test("free file descriptors says so and recovers", async () => {
+    const { podSandboxId, containerId } = await runOne();
+    const { pid } = berth.daemon;
+    const before = await runCommand(["prlimit", "--pid", String(pid), "--nofile", "--output=SOFT", "--noheadings"]);
+    const setLimit = (soft: string): Promise<string> =>
+      runCommand(["prlimit", "--pid", String(pid), `--nofile=${soft.trim()}:`]);
+    await setLimit("3"); // those that are open stay
+    onTestFinished(() => setLimit(before).then(() => undefined));
+    const config = podConfig(berth.workspace, "no-descriptors");
+    await expect(berth.call("RunPodSandbox", { config })).rejects.toMatchObject({ code: Code.ResourceExhausted });
+    await expect(berth.call("ExecSync", { containerId, cmd: ["true"] })).rejects.toMatchObject({
+      code: Code.ResourceExhausted,
+    });
+    expect((await berth.call("ListContainers")).containers.map(({ id }) => id)).toContain(containerId);
+    await setLimit(before);
+    await berth.removePod(podSandboxId);
+    await expectAllIsWell();
+  });
+
+  test("memory to spare loses nothing, even where the kernel kills it", async () => {
+    const { podSandboxId, containerId } = await runOne();
+    const used = (await readLimit("memory", "memory.usage_in_bytes")).trim();
+    await limit("memory", "memory.limit_in_bytes", used);
+    const { exited } = berth.daemon;
+    await Promise.allSettled(Array.from({ length: 5 }, () => berth.runPod()));
+    const isAlive = await berth.call("Version").then(
+      () => true,
+      () => false,
+    );
+    await limit("memory", "memory.limit_in_bytes", "-1");
+    if (!isAlive) {
+      expect(await exited).toBe("SIGKILL");
+      await berth.daemon.start();
+    }
+    expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_RUNNING" });
+    expect(await berth.shell(containerId, "echo still here")).toBe("still here");
+    await berth.removePod(podSandboxId);
+    for (const { id } of (await berth.call("ListPodSandbox")).items) await berth.removePod(id);
+    await expectAllIsWell();
+  });
+});
+
+test("a record that is cut short or is garbage is put aside with a warning, and the rest is served", async () => {
+  const kept = await runOne();
+  const cut = await runOne();
+  const garbled = await runOne();
+  await berth.daemon.stop("SIGKILL");
+  await truncate(path.join(root, "containers", `${cut.containerId}.json`), 100);
+  await writeFile(path.join(root, "pod-sandboxes", `${garbled.podSandboxId}.json`), "\0\0\0\0");
+  await berth.daemon.start();
+
+  expect(await berth.shell(kept.containerId, "echo kept")).toBe("kept");
+  const { containers } = await berth.call("ListContainers");
+  expect(containers.map(({ id }) => id).toSorted()).toEqual([kept.containerId, garbled.containerId].toSorted());
+  expect((await berth.call("ListPodSandbox")).items.map(({ id }) => id)).not.toContain(garbled.podSandboxId);
+  const log = await berth.daemon.readLog();
+  expect(log).toContain("unreadable container record put aside");
+  expect(log).toContain("unreadable pod sandbox record put aside");
+  for (const [kind, id] of [
+    ["containers", cut.containerId],
+    ["pod-sandboxes", garbled.podSandboxId],
+  ] as const) {
+    await unlink(path.join(root, kind, `${id}.json.corrupt`)); // is there
+  }
+  await berth.call("RemoveContainer", { containerId: garbled.containerId });
+});
+
+test("an end that is lost in an overflow of the kernel's queue is found all the same", async () => {
+  const { podSandboxId, containerId } = await runOne();
+  const { info } = await berth.call("ContainerStatus", { containerId, verbose: true });
+  const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+  process.kill(berth.daemon.pid, "SIGSTOP");
+  onTestFinished(() => void process.kill(berth.daemon.pid, "SIGCONT"));
+  const exits = path.join(berth.workspace.state, "runtimes/crun/state");
+  const script = `for i in $(seq 20000); do : > ${exits}/flood; : > ${exits}/other; done; rm ${exits}/flood ${exits}/other`;
+  await runCommand(["sh", "-c", script]);
+  process.kill(pid, "SIGKILL");
+  process.kill(berth.daemon.pid, "SIGCONT");
+  expect(await berth.waitForExit(containerId)).toMatchObject({ exitCode: 137 });
+  await berth.removePod(podSandboxId);
+});

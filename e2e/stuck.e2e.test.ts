@@ -1,0 +1,187 @@
+import { readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { afterEach, describe, expect, onTestFinished, test } from "vitest";
+import { Code } from "../cri-api/index.ts";
+import { containerConfig, podConfig } from "./harness/configs.ts";
+import { mountDeadFileSystem } from "./harness/dead-file-system.ts";
+import { useDaemon } from "./harness/fixture.ts";
+import { type Mood, type MoodyProgram, writeMoodyProgram } from "./harness/moody-program.ts";
+import { pluginDirectory } from "./harness/network.ts";
+import { waitUntil } from "./harness/wait-until.ts";
+
+let runtime: MoodyProgram;
+let plugin: MoodyProgram;
+
+/** The handler "moody" and the plugin "bridge" do as they are told; crun itself stays well. */
+const berth = useDaemon({
+  prepare: async ({ temporary }) => {
+    runtime = await writeMoodyProgram(temporary, "moody-crun", "/usr/bin/crun");
+    plugin = await writeMoodyProgram(temporary, "bridge", path.join(pluginDirectory, "bridge"));
+    return {
+      runtimes: { crun: { path: "/usr/bin/crun" }, moody: { path: runtime.path } },
+      pluginDirectory: temporary,
+    };
+  },
+});
+afterEach(async () => {
+  await Promise.all([runtime.become("well"), plugin.become("well")]);
+  await Promise.all([runtime.killAll(), plugin.killAll()]);
+});
+
+const patienceMs = 2_000;
+
+/** What everybody else does meanwhile: pods that start, run and go, lists, statuses. */
+async function othersGoOn(pods: number): Promise<void> {
+  const one = async (): Promise<void> => {
+    const pod = await berth.runPod();
+    const containerId = await berth.startContainer(pod);
+    expect((await berth.containerStatus(containerId)).state).toBe("CONTAINER_RUNNING");
+    expect(await berth.shell(containerId, "echo here")).toBe("here");
+    const { containers } = await berth.call("ListContainers", { filter: { podSandboxId: pod.id } });
+    expect(containers.map(({ id }) => id)).toEqual([containerId]);
+    await berth.removePod(pod.id);
+  };
+  await Promise.all(Array.from({ length: pods }, one));
+}
+
+describe("a host path on a dead file system", () => {
+  test("costs its container the caller's deadline, and nobody else anything", async () => {
+    await using dead = await mountDeadFileSystem(path.join(berth.workspace.temporary, "dead"));
+    const pod = await berth.runPod();
+    const hostPath = path.join(berth.workspace.temporary, "dead", "volume");
+    const creates = Array.from({ length: 8 }, async (_, index) => {
+      const mounts = [{ hostPath, containerPath: "/volume" }];
+      const config = containerConfig(`stuck${index}`, berth.image("busybox"), { mounts });
+      const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+      await expect(berth.call("CreateContainer", request, { timeoutMs: patienceMs })).rejects.toMatchObject({
+        code: Code.DeadlineExceeded,
+      });
+    });
+    await Promise.all([...creates, othersGoOn(10)]);
+    await berth.removePod(pod.id); // the file system is still dead
+    await dead.end();
+  });
+
+  test("that comes back as an error is told with its reason", async () => {
+    await using dead = await mountDeadFileSystem(path.join(berth.workspace.temporary, "gone"));
+    const pod = await berth.runPod();
+    await dead.end();
+    const mounts = [{ hostPath: path.join(berth.workspace.temporary, "gone", "volume"), containerPath: "/volume" }];
+    const config = containerConfig("gone", berth.image("busybox"), { mounts });
+    await berth.expectFailure(
+      "CreateContainer",
+      { podSandboxId: pod.id, config, sandboxConfig: pod.config },
+      Code.InvalidArgument,
+      /host path ".*\/gone\/volume": ENOTCONN/u,
+    );
+  });
+});
+
+/** The freezer keeps processes from dying, as the kernel does while they wait for a device. */
+async function setFrozen(containerId: string, state: "FROZEN" | "THAWED"): Promise<void> {
+  const { info } = await berth.call("ContainerStatus", { containerId, verbose: true });
+  const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+  const cgroup = /^\d+:freezer:(.*)$/mu.exec(await readFile(`/proc/${pid}/cgroup`, "utf8"))?.[1] ?? "";
+  const file = path.join("/sys/fs/cgroup/freezer", cgroup, "freezer.state");
+  await writeFile(file, state);
+  await waitUntil(state, async () => ((await readFile(file, "utf8")).trim() === state ? true : undefined));
+}
+
+test("a container that cannot die holds up its own stop alone, and ends when it can", async () => {
+  const pod = await berth.runPod();
+  const containerId = await berth.startContainer(pod);
+  await setFrozen(containerId, "FROZEN");
+  onTestFinished(() => setFrozen(containerId, "THAWED").catch(() => {}));
+  const impatient = { timeoutMs: patienceMs };
+  const late = expect.objectContaining({ code: Code.DeadlineExceeded });
+  await Promise.all([
+    expect(berth.call("StopContainer", { containerId, timeout: 1n }, impatient)).rejects.toEqual(late),
+    expect(berth.call("ExecSync", { containerId, cmd: ["true"], timeout: 1n }, impatient)).rejects.toThrow(containerId),
+    berth.call("ContainerStats", { containerId }),
+    othersGoOn(3),
+  ]);
+  expect((await berth.containerStatus(containerId)).state).toBe("CONTAINER_RUNNING");
+  await expect(berth.call("StopPodSandbox", { podSandboxId: pod.id }, impatient)).rejects.toEqual(late);
+
+  await setFrozen(containerId, "THAWED");
+  expect(await berth.waitForExit(containerId)).toMatchObject({ exitCode: 137, reason: "Error" });
+  await berth.removePod(pod.id);
+});
+
+const endless: readonly Mood[] = ["hang", "deaf", "flood"];
+const brief: readonly Mood[] = ["die", "garbage"];
+
+describe("a runtime", () => {
+  test.each(endless)("in the mood to %s costs its create the deadline, and its pod can go", async (mood) => {
+    const pod = await berth.runPod({ runtimeHandler: "moody" });
+    const config = containerConfig("moody", berth.image("busybox"));
+    const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+    await runtime.become(mood);
+    const create = berth.call("CreateContainer", request, { timeoutMs: patienceMs });
+    await Promise.all([expect(create).rejects.toMatchObject({ code: Code.DeadlineExceeded }), othersGoOn(2)]);
+    await runtime.become("well");
+    await berth.removePod(pod.id);
+  });
+
+  test.each(brief)("in the mood to %s fails its create with a reason, and the retry succeeds", async (mood) => {
+    const pod = await berth.runPod({ runtimeHandler: "moody" });
+    const config = containerConfig("moody", berth.image("busybox"));
+    const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+    await runtime.become(mood);
+    await berth.expectFailure("CreateContainer", request, Code.Internal, /container/u);
+    await runtime.become("well");
+    const { containerId } = await berth.call("CreateContainer", request);
+    await berth.call("StartContainer", { containerId });
+  });
+
+  test.each(endless)("in the mood to %s does not keep a container from being stopped", async (mood) => {
+    const pod = await berth.runPod({ runtimeHandler: "moody" });
+    const containerId = await berth.startContainer(pod);
+    await runtime.become(mood);
+    await berth.call("StopContainer", { containerId, timeout: 0n });
+    expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 137 });
+    await runtime.become("well");
+    await berth.removePod(pod.id);
+  });
+});
+
+describe("a CNI plugin", () => {
+  test.each(endless)("in the mood to %s costs its pod the deadline, and the retry gets the pod", async (mood) => {
+    const config = podConfig(berth.workspace, `network-${mood}`);
+    await plugin.become(mood);
+    const run = berth.call("RunPodSandbox", { config }, { timeoutMs: patienceMs });
+    await expect(run).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    await plugin.become("well");
+    await othersGoOn(2);
+    await plugin.killAll();
+    const { podSandboxId } = await waitUntil("the half-made pod to be undone", () =>
+      berth.call("RunPodSandbox", { config }),
+    );
+    expect((await berth.call("PodSandboxStatus", { podSandboxId })).status?.state).toBe("SANDBOX_READY");
+    await berth.removePod(podSandboxId);
+  });
+
+  test.each(brief)("in the mood to %s fails its pod with a reason, and what is left can be removed", async (mood) => {
+    const config = podConfig(berth.workspace, `network-${mood}`);
+    await plugin.become(mood);
+    await expect(berth.call("RunPodSandbox", { config })).rejects.toThrow(/plugin.*bridge/u);
+    await plugin.become("well");
+    // ADD failed, and then DEL: kubelet finds the pod in the list, stops it and makes another attempt.
+    const named = (await berth.call("ListPodSandbox")).items.filter(
+      ({ metadata }) => metadata?.uid === config.metadata?.uid,
+    );
+    expect(named.map(({ state }) => state)).toEqual(["SANDBOX_NOTREADY"]);
+    await berth.removePod(named[0]?.id ?? "");
+    await berth.removePod((await berth.call("RunPodSandbox", { config })).podSandboxId);
+  });
+
+  test("that fails at DEL leaves a pod that a later stop can finish", async () => {
+    const pod = await berth.runPod();
+    await plugin.become("die");
+    await expect(berth.call("StopPodSandbox", { podSandboxId: pod.id })).rejects.toThrow(/plugin.*bridge/u);
+    await expect(berth.call("RemovePodSandbox", { podSandboxId: pod.id })).rejects.toThrow(/plugin.*bridge/u);
+    expect((await berth.call("PodSandboxStatus", { podSandboxId: pod.id })).status?.state).toBe("SANDBOX_NOTREADY");
+    await plugin.become("well");
+    await berth.removePod(pod.id);
+  });
+});
