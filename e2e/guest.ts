@@ -5,7 +5,7 @@ import { makePayload } from "./guest/payload.ts";
 const usage = `npm run guest [-- OPTIONS] -- COMMAND [ARGUMENTS]: runs it on an emulated Debian 13 node with Berth as a service
   --minutes N   the guest is ended after so long (default 60)
   --selinux permissive|enforcing   with Debian's SELinux policy in place of AppArmor
-One argument alone is a line for sh. Known inside: crictl, critest, ginkgo, conformance (see its --help) and node-checks [--runtime crun|runc].
+One argument alone is a line for sh. Known inside: crictl, critest, ginkgo, and with a --help each conformance and node-checks.
 What COMMAND writes into /results is in .cache/guest/results afterwards, the journal and the console with it.`;
 
 const { values: options, positionals: command } = parseArgs({

@@ -40,7 +40,7 @@ export async function runPodSandbox(
   if (existing && existing.state !== "creating") {
     throw new CriError(Code.AlreadyExists, `pod sandbox "${existing.id}" of that name exists and is not ready`);
   }
-  selinuxLabelsOf(host, { config });
+  selinuxLabelsOf(host, { config }); // refuses malformed options before anything is made
   const podSandboxId = await host.creations.join(call, { name, group: "pod sandboxes" }, async (signal) => {
     requireNetwork(host, config);
     const sandbox = {

@@ -73,13 +73,11 @@ configure() {
   printf '/dev/vda / ext4 rw,noatime 0 1\n' > root/etc/fstab
   printf 'overlay\nbr_netfilter\n' > root/etc/modules-load.d/berth.conf
   printf 'net.ipv4.ip_forward = 1\n' > root/etc/sysctl.d/90-berth.conf
-  # What is no file of a package has its label from how it is mounted.
-  if [ "$variant" = selinux ]; then context=context=system_u:object_r:bin_t:s0; else context=defaults; fi
   chroot root systemctl disable docker-registry.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer fstrim.timer getty@tty1.service >&2 || true
   chroot root systemctl mask serial-getty@ttyS0.service serial-getty@ttyS1.service systemd-udev-settle.service >&2
   mkdir -p root/payload root/results
-  cat > root/etc/systemd/system/guest-run.service <<UNIT
+  cat > root/etc/systemd/system/guest-run.service <<'UNIT'
 [Unit]
 Description=What was asked of this guest
 After=multi-user.target
@@ -89,7 +87,7 @@ Type=oneshot
 StandardInput=null
 StandardOutput=file:/dev/ttyS1
 StandardError=inherit
-ExecStart=/bin/sh -c 'mount -o ro,$context /dev/vdb /payload && mount -o $context /dev/vdc /results && exec /bin/sh /payload/run.sh'
+ExecStart=/bin/sh -c 'mount -o ro /dev/vdb /payload && mount /dev/vdc /results && exec /bin/sh /payload/run.sh'
 ExecStopPost=/bin/sh -c 'umount /results; systemctl poweroff --no-block'
 TimeoutStartSec=infinity
 UNIT

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
+import { createInterface } from "node:readline";
 import { cacheDirectory } from "../harness/repository.ts";
 import { runCommand } from "../harness/run-command.ts";
 
@@ -24,36 +25,54 @@ export async function buildGuest(security: SecurityModule): Promise<string> {
   return runCommand(["sh", path.join(import.meta.dirname, "build.sh"), variant], { timeoutMs: 1_800_000 });
 }
 
+/** A line of the guest's at which its power is cut, where a run allows for that. */
+export const cutMarker = "guest: cut the power";
+
+export interface GuestRun {
+  readonly security: SecurityModule;
+  readonly timeoutMs: number;
+  /** A disk that outlives the run; without one every run is a first boot. */
+  readonly disk?: string;
+  /** The guest is to end by a power cut, at `cutMarker`. */
+  readonly endsByPowerCut?: boolean;
+  /** Hears every line that the command says. */
+  readonly onLine?: (line: string) => void;
+}
+
+/** Copies the guest's disk to where runs may change it. */
+export async function copyDisk(base: string): Promise<string> {
+  const disk = path.join(guestDirectory, "kept.img");
+  await runCommand(["cp", "--sparse=always", path.join(base, "disk.img"), disk]);
+  return disk;
+}
+
 /**
  * Boots the guest with the payload as its second disk, prints what the command says and returns its exit code; 124 when
- * the time is over. The first disk is never changed: every run is a first boot.
+ * the time is over, 0 when its power was cut as it was meant to be.
  */
-export async function runInGuest(
-  base: string,
-  payload: string,
-  options: { readonly security: SecurityModule; readonly timeoutMs: number },
-): Promise<number> {
+export async function runInGuest(base: string, payload: string, run: GuestRun): Promise<number> {
   await rm(resultsDirectory, { recursive: true, force: true });
   await mkdir(resultsDirectory, { recursive: true });
   const results = path.join(guestDirectory, "results.img");
   await rm(results, { force: true });
   await runCommand(["truncate", "-s", "512M", results]);
   await runCommand(["mkfs.ext4", "-q", "-F", results]);
-  const isOver = await emulate(qemuArguments({ base, payload, results }, options.security), options.timeoutMs);
+  const end = await emulate(qemuArguments({ base, payload, results }, run), run);
   await runCommand(["debugfs", "-R", `rdump / ${resultsDirectory}`, results]);
-  if (isOver) {
-    console.error("guest: the time is over");
+  if (end === "power cut") return 0;
+  if (end === "time is over") {
+    console.error(`guest: the ${end}`);
     return timedOutCode;
   }
   const code = await readFile(path.join(resultsDirectory, "exit-code"), "utf8").catch(() => undefined);
-  if (code !== undefined) return Number(code);
-  console.error(`guest: it ended before the command did; see ${path.join(resultsDirectory, "console.log")}`);
+  if (code !== undefined && run.endsByPowerCut !== true) return Number(code);
+  console.error(`guest: it ended before it was to; see ${path.join(resultsDirectory, "console.log")}`);
   return 1;
 }
 
 function qemuArguments(
   { base, payload, results }: { readonly base: string; readonly payload: string; readonly results: string },
-  security: SecurityModule,
+  { security, disk: kept }: GuestRun,
 ): readonly string[] {
   const disk = (file: string, options: string): string => `file=${file},if=virtio,format=raw,cache=unsafe,${options}`;
   const flags: readonly (readonly string[])[] = [
@@ -61,7 +80,7 @@ function qemuArguments(
     ["-cpu", "Westmere", "-smp", "2", "-m", String(memoryMiB)],
     ["-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"],
     ["-kernel", path.join(base, "vmlinuz"), "-initrd", path.join(base, "initrd.gz")],
-    ["-drive", disk(path.join(base, "disk.img"), "snapshot=on")],
+    ["-drive", kept === undefined ? disk(path.join(base, "disk.img"), "snapshot=on") : disk(kept, "snapshot=off")],
     ["-drive", disk(payload, "readonly=on")],
     ["-drive", disk(results, "readonly=off")],
     ["-serial", `file:${path.join(resultsDirectory, "console.log")}`, "-serial", "stdio"],
@@ -70,17 +89,22 @@ function qemuArguments(
   return ["qemu-system-x86_64", ...flags.flat()];
 }
 
-/** Below everybody else's priority: it takes all of two processors. Resolves with whether the time ran out. */
-async function emulate(argv: readonly string[], timeoutMs: number): Promise<boolean> {
-  const child = spawn("nice", ["-n", "10", ...argv], { stdio: ["ignore", "inherit", "inherit"] });
-  let isOver = false;
-  const timer = setTimeout(() => {
-    isOver = true;
+/** Below everybody else's priority: it takes all of two processors. */
+async function emulate(argv: readonly string[], run: GuestRun): Promise<"shutdown" | "power cut" | "time is over"> {
+  const child = spawn("nice", ["-n", "10", ...argv], { stdio: ["ignore", "pipe", "inherit"] });
+  let end: Awaited<ReturnType<typeof emulate>> = "shutdown";
+  const endBy = (reason: typeof end): void => {
+    end = reason;
     child.kill("SIGKILL");
-  }, timeoutMs);
-  const end = (): boolean => child.kill("SIGKILL");
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, end);
+  };
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    console.log(line);
+    run.onLine?.(line);
+    if (run.endsByPowerCut === true && line === cutMarker) endBy("power cut");
+  });
+  const timer = setTimeout(endBy, run.timeoutMs, "time is over");
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => child.kill("SIGKILL"));
   await new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
   clearTimeout(timer);
-  return isOver;
+  return end;
 }

@@ -23,6 +23,7 @@ export async function makePayload(command: readonly string[]): Promise<string> {
   await cp(await prepareStandIns(), path.join(directory, "registry"), { recursive: true });
   await cp(path.join(import.meta.dirname, "run.sh"), path.join(directory, "run.sh"));
   await writeFile(path.join(directory, "command.sh"), commandScript(command));
+  await label(directory);
   await rm(image, { force: true });
   const [kilobytes] = (await runCommand(["du", "-sk", directory])).split("\t");
   const sizeMiB = Math.ceil((Number(kilobytes) * 1.3) / 1024) + 64;
@@ -30,6 +31,12 @@ export async function makePayload(command: readonly string[]): Promise<string> {
   await runCommand(["mkfs.ext4", "-q", "-F", "-d", directory, image]);
   await rm(directory, { recursive: true });
   return image;
+}
+
+/** As a package would have it under SELinux. */
+async function label(directory: string): Promise<void> {
+  const helper = path.join(repository, "native/build/berth-helper");
+  await runCommand([helper, "relabel", "system_u:object_r:bin_t:s0", directory]);
 }
 
 async function installBerth(target: string): Promise<void> {

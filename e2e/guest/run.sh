@@ -16,7 +16,7 @@ install_berth() {
   cp /usr/lib/berth/deploy/berth.service /etc/systemd/system/
   cp "$payload"/bin/* /usr/local/bin/
   ln -sf /usr/lib/berth/node_modules/.bin/node /usr/local/bin/node
-  for program in conformance node-checks; do
+  for program in conformance node-checks reboot-checks; do
     printf '#!/bin/sh\nexec node /usr/lib/berth/e2e/guest/%s.ts "$@"\n' "$program" > "/usr/local/bin/$program"
     chmod 755 "/usr/local/bin/$program"
   done
@@ -40,18 +40,31 @@ JSON
   systemd-run --quiet --unit=registry --setenv=OTEL_TRACES_EXPORTER=none docker-registry serve /run/registry.json
 }
 
-# Under this emulation V8 now and then ends the process when it moves hot WebAssembly to its optimising compiler (a failed
+# Under this emulation all is slower, and V8 now and then ends the process when it moves hot WebAssembly to its optimising compiler (a failed
 # check in Runtime_WasmTriggerTierUp, which walks the stack). Node strips types with WebAssembly, so a third of all
 # starts died. The flag keeps it in the first compiler; on a machine of its own nothing needs it.
 spare_v8() {
   printf 'require("node:v8").setFlagsFromString("--liftoff-only");\n' > /run/v8-flags.cjs
   export NODE_OPTIONS=--require=/run/v8-flags.cjs
   mkdir -p /etc/systemd/system/berth.service.d
-  printf '[Service]\nEnvironment=NODE_OPTIONS=%s\n' "$NODE_OPTIONS" > /etc/systemd/system/berth.service.d/emulation.conf
+  printf '[Service]\nEnvironment=NODE_OPTIONS=%s\nTimeoutStartSec=600\n' "$NODE_OPTIONS" > /etc/systemd/system/berth.service.d/emulation.conf
+}
+
+# Under SELinux the payload has its labels from where it was made, and what is installed gets those of the policy, as
+# it knows them of another runtime. A node's package would bring the same.
+label() {
+  [ -e /sys/fs/selinux/enforce ] || return 0
+  chcon -t var_log_t /results
+  for pair in /var/lib/berth:/var/lib/containerd /run/berth:/run/containerd /etc/berth:/etc/containerd; do
+    echo "${pair%:*} ${pair#*:}" >> /etc/selinux/default/contexts/files/file_contexts.subs
+  done
+  mkdir -p /var/lib/berth /run/berth /var/log/pods
+  restorecon -RF /etc/berth /etc/cni /etc/systemd/system /usr/local/bin /var/lib/berth /run/berth /var/log/pods
 }
 
 run() {
   install_berth
+  label
   spare_v8
   start_registry
   systemctl daemon-reload

@@ -1,12 +1,19 @@
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { access, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { pushStandIns } from "../conformance/images.ts";
+import { addImage, createLayout, pushImage } from "../harness/image-builder.ts";
 import { startRegistry } from "../harness/registry.ts";
 import { cacheDirectory } from "../harness/repository.ts";
+import { layRootFilesystem, packLayer } from "../harness/root-filesystem.ts";
+
+/** An image whose pull takes its time. */
+export const largeImage = "registry.k8s.io/guest/large:1";
+const largeBytes = 64 * 1024 * 1024;
 
 /** What the images are made by; a change makes them anew. */
 const sources = [
+  "guest/stand-ins.ts",
   "conformance/images.ts",
   "conformance/programs",
   "harness/image-builder.ts",
@@ -27,11 +34,26 @@ export async function prepareStandIns(): Promise<string> {
   {
     await using registry = await startRegistry(path.join(part, "registry"));
     const { digest } = await pushStandIns(path.join(part, "images"), registry.address);
+    await pushLargeImage(path.join(part, "large"), registry.address);
     await writeFile(path.join(part, "registry/digest"), digest);
   }
   await rename(path.join(part, "registry"), kept);
   await rm(part, { recursive: true });
   return kept;
+}
+
+/** The shell, and above it a layer that no compression makes smaller. */
+async function pushLargeImage(directory: string, registry: string): Promise<void> {
+  await layRootFilesystem(path.join(directory, "base"));
+  await mkdir(path.join(directory, "large"));
+  await writeFile(path.join(directory, "large/random"), randomBytes(largeBytes));
+  const layers: string[] = [];
+  for (const name of ["base", "large"]) {
+    layers.push(await packLayer(path.join(directory, name), path.join(directory, `${name}.tar`)));
+  }
+  const layout = await createLayout(path.join(directory, "oci"));
+  await addImage(layout, "large", layers, { cmd: ["sh"], env: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] });
+  await pushImage(layout, "large", largeImage.replace(/^[^/]*/u, registry), { format: "oci" });
 }
 
 async function hashSources(): Promise<string> {

@@ -28,8 +28,12 @@ export interface CriClient extends Disposable {
 
 const messageLimit = 64 * 1024 * 1024;
 
-/** Connects to a CRI socket. Nothing is sent before the first call. */
-export function connectClient(socketPath: string): CriClient {
+/**
+ * Connects to a CRI socket. Nothing is sent before the first call.
+ *
+ * @param usualTimeoutMs The deadline of calls that name none.
+ */
+export function connectClient(socketPath: string, usualTimeoutMs = 60_000): CriClient {
   const methods = new Map<string, MethodDescriptor>(loadServices().map((method) => [method.name, method]));
   const seenIds = new Set<string>();
   const grpc = new Client(`unix:${socketPath}`, credentials.createInsecure(), {
@@ -44,7 +48,7 @@ export function connectClient(socketPath: string): CriClient {
     async call(name, request, options = {}) {
       const method = methods.get(name);
       if (method === undefined) throw new Error(`no such RPC: ${name}`);
-      const response = await callUnary(grpc, method, request ?? {}, options);
+      const response = await callUnary(grpc, method, request ?? {}, { timeoutMs: usualTimeoutMs, ...options });
       rememberIds(seenIds, response);
       return response as Methods[typeof name]["response"];
     },
@@ -54,8 +58,12 @@ export function connectClient(socketPath: string): CriClient {
   };
 }
 
-function callUnary(grpc: Client, method: MethodDescriptor, request: object, options: CallOptions): Promise<object> {
-  const timeoutMs = options.timeoutMs ?? 60_000;
+function callUnary(
+  grpc: Client,
+  method: MethodDescriptor,
+  request: object,
+  { timeoutMs, signal }: CallOptions & { readonly timeoutMs: number },
+): Promise<object> {
   return new Promise((resolve, reject) => {
     const call = grpc.makeUnaryRequest<object, object>(
       method.path,
@@ -68,7 +76,7 @@ function callUnary(grpc: Client, method: MethodDescriptor, request: object, opti
         else resolve(response ?? {});
       },
     );
-    options.signal?.addEventListener("abort", () => call.cancel(), { once: true });
+    signal?.addEventListener("abort", () => call.cancel(), { once: true });
   });
 }
 

@@ -207,6 +207,15 @@ test("AppArmor without its parser is named: containers would run without a profi
   ]);
 });
 
+test("a SELinux policy that knows no containers is named: its kernel would refuse their labels", async () => {
+  const files = { "/sys/fs/selinux/enforce": "1", "/etc/selinux/config": "SELINUX=enforcing\nSELINUXTYPE=default\n" };
+  const contexts = { "/etc/selinux/default/contexts/lxc_contexts": 'process = "u:r:container_t:s0"\n' };
+  expect(await problemsOf(createHealthyMachine({}, { ...files, ...contexts }))).toEqual([]);
+  expect(await problemsOf(createHealthyMachine({}, files))).toEqual([
+    expect.objectContaining({ level: "warn", subject: "selinux", text: expect.stringContaining('policy "default"') }),
+  ]);
+});
+
 test("an old kernel, and one that allows no namespaces, fail", async () => {
   const old = createHealthyMachine({ kernelRelease: "5.4.0-26-generic" });
   expect((await problemsOf(old)).map(({ level, text }) => `${level} ${text}`)).toEqual([

@@ -1,6 +1,6 @@
 import type { Config } from "../config.ts";
 import type { Finding } from "./finding.ts";
-import { checkApparmor, checkCgroupDriver, checkCgroups, checkKernel } from "./kernel.ts";
+import { checkApparmor, checkCgroupDriver, checkCgroups, checkKernel, checkSelinux } from "./kernel.ts";
 import { checkOverlay, checkRights, checkSeccomp, checkSettings } from "./kernel.ts";
 import type { Machine } from "./machine.ts";
 import { checkNetwork, checkPrograms } from "./programs.ts";
@@ -21,6 +21,7 @@ export async function examine(machine: Machine, config: Config): Promise<Finding
     checkSettings(machine),
     checkSeccomp(machine),
     checkApparmor(machine),
+    checkSelinux(machine),
   ];
   return (await Promise.all(checks)).flat();
 }

@@ -176,3 +176,26 @@ export async function checkApparmor(machine: Machine): Promise<Finding[]> {
   const text = "apparmor_parser is not there; containers that name no profile run without one";
   return [{ level: "warn", subject, text, cure: "apt-get install apparmor" }];
 }
+
+/** Whether a SELinux policy is in force, and what it knows of containers. */
+export async function checkSelinux(machine: Machine): Promise<Finding[]> {
+  const subject = "selinux";
+  const enforce = await machine.readText("/sys/fs/selinux/enforce");
+  if (enforce === undefined) return [{ level: "ok", subject, text: "not in this kernel; nothing is labelled" }];
+  const policy = /^SELINUXTYPE=([\w-]+)\s*$/m.exec((await machine.readText("/etc/selinux/config")) ?? "")?.[1] ?? "";
+  const contexts = await machine.readText(`/etc/selinux/${policy}/contexts/lxc_contexts`);
+  if (contexts === undefined) {
+    const text = `policy "${policy}" names no contexts for containers; container_t and container_file_t are taken`;
+    return [
+      {
+        level: "warn",
+        subject,
+        text,
+        cure: "install a policy with containers: container-selinux, selinux-policy-default",
+      },
+    ];
+  }
+  const isEnforcing = enforce.startsWith("1");
+  const mode = isEnforcing ? "enforces" : "is permissive: it tells what it would deny, and denies nothing of";
+  return [{ level: "ok", subject, text: `the kernel ${mode} policy "${policy}", which knows containers` }];
+}
