@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 install_missing_packages() {
-  wanted="ca-certificates gcc libc6-dev crun runc conmon containernetworking-plugins nftables iptables \
+  wanted="ca-certificates gcc libc6-dev libisal-dev crun runc conmon containernetworking-plugins nftables iptables \
     docker-registry skopeo umoci gnupg iproute2 util-linux tar"
   missing=""
   for package in $wanted; do

@@ -120,7 +120,8 @@ async function fetchLayers(pull: Pull, wanted: readonly LayerDescriptor[], acces
   const stop = new AbortController();
   const signal = AbortSignal.any([pull.signal, stop.signal]);
   const unique = new Map(wanted.map((layer) => [layer.diffId, layer]));
-  const fetches = [...unique.values()].map((layer) => fetchLayer(pull, layer, access, signal));
+  const largestFirst = [...unique.values()].sort((left, right) => right.size - left.size);
+  const fetches = largestFirst.map((layer) => fetchLayer(pull, layer, access, signal));
   try {
     await Promise.all(fetches);
   } catch (thrown) {

@@ -12,6 +12,12 @@ export type EventHandler = (
   step: string | undefined,
 ) => void;
 
+declare const inflaterMark: unique symbol;
+/** A gzip stream half inflated; only the addon looks inside. */
+export interface Inflater {
+  readonly [inflaterMark]: true;
+}
+
 /** The addon's functions as `addon/*.c` defines them: none throws, each answers -errno, wrong types are -EINVAL. */
 export interface Addon {
   start(handler: EventHandler): Result;
@@ -63,6 +69,24 @@ export interface Addon {
   listxattr(path: string, follows: 0 | 1): Buffer | Result;
   readlinkat(dirFd: number, path: string): Buffer | Result;
   fstatat(dirFd: number, path: string, flags: number): number[] | Result;
+  applyAttributes(
+    fd: number,
+    mode: number,
+    uid: number,
+    gid: number,
+    modifySeconds: number,
+    modifyNanoseconds: number,
+  ): Result;
+  createFile(
+    dirFd: number,
+    name: string,
+    content: Uint8Array,
+    mode: number,
+    uid: number,
+    gid: number,
+    modifySeconds: number,
+    modifyNanoseconds: number,
+  ): Result;
   tryLock(fd: number): Result;
 
   connectUnix(path: string, type: number): Result;
@@ -111,6 +135,13 @@ export interface Addon {
   unpinNamespace(token: number, path: string): Result;
   connectInNamespace(token: number, namespace: string, address: string, port: number): Result;
   readNetworkDevices(token: number, namespaces: readonly string[], limit: number): Result;
+
+  inflaterCreate(): Inflater | Result;
+  inflate(
+    inflater: Inflater,
+    input: Uint8Array,
+    output: Uint8Array,
+  ): [taken: number, given: number, mayEnd: 0 | 1] | Result;
 }
 
 const buildDirectory = join(import.meta.dirname, "build");

@@ -7,7 +7,18 @@ import { createRequire } from "node:module";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Addon } from "./binding.ts";
 
-type Kind = "fd" | "stranger" | "directory" | "text" | "number" | "bytes" | "texts" | "fds" | "token" | "handler";
+type Kind =
+  | "fd"
+  | "stranger"
+  | "directory"
+  | "text"
+  | "number"
+  | "bytes"
+  | "texts"
+  | "fds"
+  | "token"
+  | "handler"
+  | "inflater";
 
 const shapes = {
   start: ["handler"],
@@ -43,6 +54,8 @@ const shapes = {
   listxattr: ["text", "number"],
   readlinkat: ["directory", "text"],
   fstatat: ["directory", "text", "number"],
+  applyAttributes: ["fd", "number", "number", "number", "number", "number"],
+  createFile: ["directory", "text", "bytes", "number", "number", "number", "number", "number"],
   tryLock: ["fd"],
   connectUnix: ["text", "number"],
   listenUnix: ["text", "number"],
@@ -68,6 +81,8 @@ const shapes = {
   unpinNamespace: ["token", "text"],
   connectInNamespace: ["token", "text", "text", "number"],
   readNetworkDevices: ["token", "texts", "number"],
+  inflaterCreate: [],
+  inflate: ["inflater", "bytes", "bytes"],
 } as const satisfies Record<keyof Addon, readonly Kind[]>;
 
 const opensFd: ReadonlySet<string> = new Set([
@@ -175,6 +190,7 @@ function createGenerator(addon: Addon, random: (below: number) => number): (kind
   const pick = <T>(list: readonly T[]): T => list[random(list.length)] as T;
   const text = (): string => (random(3) === 0 ? `${process.cwd()}/${pick(texts)}` : pick(texts));
   const list = <T>(make: () => T): T[] => Array.from({ length: random(6) }, make);
+  const inflaters = Array.from({ length: 4 }, () => addon.inflaterCreate());
   let nextToken = 1000;
   const right: Readonly<Record<Kind, () => unknown>> = {
     fd: () => pick([eventFd, directory, ...strangers]),
@@ -187,6 +203,7 @@ function createGenerator(addon: Addon, random: (below: number) => number): (kind
     fds: () => list(() => pick([-1, eventFd, ...strangers])),
     token: () => nextToken++,
     handler: () => () => undefined,
+    inflater: () => pick(inflaters),
   };
   return (kind) => (random(5) === 0 ? pick(garbage)() : right[kind]());
 }

@@ -32,6 +32,6 @@ compile() {
 
 # shellcheck disable=SC2086 # the flags are lists of words
 compile "$out/berth.node" "$here/addon" $warnings $hardening -fPIC -fvisibility=hidden -shared -pthread \
-  -DNAPI_VERSION=8 -isystem "$headers" -Wl,-z,nodelete -Wl,-z,relro,-z,now "$here"/addon/*.c
+  -DNAPI_VERSION=8 -isystem "$headers" -Wl,-z,nodelete -Wl,-z,relro,-z,now "$here"/addon/*.c -lisal
 # shellcheck disable=SC2086
 compile "$out/berth-helper" "$here/helper" $warnings $helper_flags "$here"/helper/*.c

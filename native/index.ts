@@ -12,6 +12,7 @@ export {
   writeFifo,
   writeFileAtomically,
 } from "./files.ts";
+export { createGzipInflater, type GzipInflater } from "./inflate.ts";
 export { isAlive, openProcess, type ProcessHandle, type ProcessIdentity, processIdentity } from "./identity.ts";
 export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
 export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";

@@ -107,6 +107,28 @@ function utimensat(dirFd: number, path: string, times: { readonly accessNs: bigi
   check("utimensat", addon.utimensat(dirFd, path, accessSeconds, accessNs, modifySeconds, modifyNs, flags), path);
 }
 
+/** What an archive says of one of its files. */
+export interface FileAttributes {
+  /** Permission bits, with set-uid, set-gid and sticky. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeNs: bigint;
+}
+
+/** Gives an open file its owner, mode and time, as far as it has others. Answers its blocks on disk, in bytes. */
+function applyAttributes(fd: number, { mode, uid, gid, mtimeNs }: FileAttributes): number {
+  return check("applyAttributes", getMachine().addon.applyAttributes(fd, mode, uid, gid, ...splitTime(mtimeNs)));
+}
+
+/** Makes a whole file in one call; `name` must be one component. Answers its blocks on disk, in bytes. EEXIST. */
+function createFile(dirFd: number, name: string, content: Uint8Array, attributes: FileAttributes): number {
+  if (name.includes("/") || name === "..") throw new SyscallError("createFile", errno.EINVAL, name);
+  const { mode, uid, gid, mtimeNs } = attributes;
+  const made = getMachine().addon.createFile(dirFd, name, content, mode, uid, gid, ...splitTime(mtimeNs));
+  return check("createFile", made, name);
+}
+
 /** Sets an attribute of an open file (O_PATH will do), by way of /proc/self/fd. */
 function setxattr(fd: number, name: string, value: Uint8Array): void {
   check("setxattr", getMachine().addon.setxattr(`/proc/self/fd/${fd}`, name, value, 1), name);
@@ -185,6 +207,8 @@ export const syscalls = {
   fchmodat,
   fchmod,
   utimensat,
+  applyAttributes,
+  createFile,
   setxattr,
   setxattrat,
   getxattr,

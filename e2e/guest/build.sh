@@ -9,7 +9,7 @@ version="$(sha256sum < "$0" | cut -c1-16)"
 key="$version-$variant"
 suite=trixie
 packages=systemd,systemd-sysv,dbus,udev,kmod,iproute2,procps,ca-certificates,sudo,nftables,iptables
-packages=$packages,crun,runc,conmon,containernetworking-plugins,docker-registry
+packages=$packages,libisal2,crun,runc,conmon,containernetworking-plugins,docker-registry
 case "$variant" in
   apparmor) packages=$packages,apparmor ;;
   selinux) packages=$packages,selinux-policy-default,policycoreutils,selinux-utils ;;

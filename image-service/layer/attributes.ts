@@ -1,3 +1,5 @@
+import { fstatSync } from "node:fs";
+
 import { SyscallError, syscalls } from "../../native/index.ts";
 import type { TarEntry } from "./tar-entry.ts";
 
@@ -21,12 +23,15 @@ function setXattrs(xattrs: TarEntry["xattrs"], set: (name: string, value: Buffer
   }
 }
 
-/** Owner, mode, xattrs, time, in the one order in which no later step takes back an earlier one. */
-export function applyToFile(fd: number, attributes: Attributes): void {
-  syscalls.fchownat(fd, "", attributes);
-  syscalls.fchmod(fd, attributes.mode);
+/**
+ * Owner, mode, time, xattrs: in an order in which no later step takes back an earlier one. Answers the blocks on disk,
+ * in bytes.
+ */
+export function applyToFile(fd: number, attributes: Attributes): number {
+  const usedBytes = syscalls.applyAttributes(fd, attributes);
+  if (attributes.xattrs.length === 0) return usedBytes;
   setXattrs(attributes.xattrs, (name, value) => syscalls.setxattr(fd, name, value));
-  syscalls.utimensat(fd, "", { accessNs: attributes.mtimeNs, modifyNs: attributes.mtimeNs });
+  return fstatSync(fd).blocks * 512; // some attributes take a block of their own
 }
 
 /** As {@link applyToFile}, for what must not be opened (a device, a fifo) or is a symbolic link. */

@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { gzipSync, zstdCompressSync } from "node:zlib";
+import { gunzipSync, gzipSync, zstdCompressSync } from "node:zlib";
 
 import { describe, expect, test } from "vitest";
 
+import { createRandom, damage, fuzzSeed } from "../fuzz.ts";
 import { decompress, detectCompression } from "./decompress.ts";
 import { createZstdFrames } from "./zstd-frames.ts";
 
@@ -102,4 +103,30 @@ test("zstd input is cut exactly at the ends of frames", () => {
   for (const byte of Buffer.concat(parts))
     for (const piece of byByte.split(Buffer.from([byte]))) ends.push((pieces += piece.length));
   expect(ends).toHaveLength(Buffer.concat(parts).length);
+});
+
+function gunzipOrRefuse(bytes: Buffer): Buffer | "refused" {
+  try {
+    return gunzipSync(bytes);
+  } catch {
+    return "refused";
+  }
+}
+
+const seed = fuzzSeed();
+test(`damaged gzip is refused as zlib refuses it, or gives what zlib gives (seed ${seed})`, async () => {
+  const random = createRandom(seed);
+  const whole = [text.subarray(0, 3000), text.subarray(299_000, 303_000), Buffer.alloc(0), Buffer.alloc(70_000)].map(
+    (part, level) => gzipSync(part, { level: 2 * level }),
+  );
+  for (let round = 0; round < 400; round += 1) {
+    const damaged = damage(Buffer.concat(whole.slice(0, 1 + random(4))), random);
+    if (damaged.length < 6 || damaged.readUInt16BE(0) !== 0x1f8b) continue; // then it counts as plain
+    const expected = gunzipOrRefuse(damaged);
+    const actual = await inflate(damaged, 1 + random(5000)).catch((thrown: Error) => thrown);
+    if (actual instanceof Error) expect(actual.name).toBe("LayerError");
+    expect(actual instanceof Error ? "refused" : actual, `round ${round}: ${damaged.toString("base64")}`).toEqual(
+      expected,
+    );
+  }
 });

@@ -1,7 +1,8 @@
 import { once } from "node:events";
 import type { Transform } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
+import { createZstdDecompress } from "node:zlib";
 
+import { createGzipInflater, SyscallError } from "../../native/index.ts";
 import { LayerError } from "./layer-error.ts";
 import { createZstdFrames } from "./zstd-frames.ts";
 
@@ -42,34 +43,61 @@ async function* rejoin(start: Buffer, source: AsyncIterator<Buffer, void>): Asyn
   }
 }
 
-interface Decoder {
-  readonly decoder: Transform;
-  /** Cuts the input where the decoder needs its writes to end. */
-  readonly cut: (chunk: Buffer) => Iterable<Buffer>;
-}
-
-function createDecoder(compression: "gzip" | "zstd"): Decoder {
-  if (compression === "gzip") return { decoder: createGunzip({ chunkSize }), cut: (chunk) => [chunk] };
+async function feed(source: AsyncIterable<Buffer>, decoder: Transform, isAbandoned: AbortSignal): Promise<void> {
   const frames = createZstdFrames();
-  return { decoder: createZstdDecompress({ chunkSize }), cut: (chunk) => frames.split(chunk) };
-}
-
-async function feed(source: AsyncIterable<Buffer>, { decoder, cut }: Decoder, isAbandoned: AbortSignal): Promise<void> {
   for await (const chunk of source)
-    for (const piece of cut(chunk)) if (!decoder.write(piece)) await once(decoder, "drain", { signal: isAbandoned });
+    for (const piece of frames.split(chunk))
+      if (!decoder.write(piece)) await once(decoder, "drain", { signal: isAbandoned });
   decoder.end();
 }
 
 function decodeFailure(thrown: unknown): unknown {
   const code = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "";
-  return /^(?:Z_|ZSTD_)/.test(code)
+  const isInflate = thrown instanceof SyscallError && thrown.syscall === "inflate";
+  return isInflate || /^(?:Z_|ZSTD_)/.test(code)
     ? new LayerError(`the layer cannot be decompressed (${code})`, { cause: thrown })
     : thrown;
 }
 
+async function* unzstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  const decoder = createZstdDecompress({ chunkSize });
+  const abandoned = new AbortController();
+  // A failing source ends the reader below with the source's own error.
+  feed(source, decoder, abandoned.signal).catch((thrown: unknown) => {
+    decoder.destroy(thrown instanceof Error ? thrown : new Error(String(thrown)));
+  });
+  try {
+    yield* decoder as AsyncIterable<Buffer>;
+  } finally {
+    abandoned.abort();
+    decoder.destroy();
+  }
+}
+
+async function* gunzip(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  const inflater = createGzipInflater();
+  const output = Buffer.allocUnsafeSlow(chunkSize);
+  let mayEnd = true;
+  for await (const chunk of source) {
+    for (let input = chunk, isFull = false; input.length > 0 || isFull; ) {
+      const step = inflater.step(input, output);
+      input = input.subarray(step.taken);
+      isFull = step.given === output.length; // then there may be more without further input
+      mayEnd = step.mayEnd;
+      if (step.given > 0) yield output.subarray(0, step.given);
+    }
+  }
+  if (!mayEnd) throw new LayerError("the layer ends in the middle of its gzip stream");
+}
+
+const decoders = { gzip: gunzip, zstd: unzstd } as const satisfies Record<
+  Exclude<Compression, "none">,
+  (source: AsyncGenerator<Buffer, void>) => AsyncGenerator<Buffer, void>
+>;
+
 /**
- * The uncompressed bytes of a layer. Inflating goes on beside the reader (in node:zlib's threads), at most a few
- * chunks ahead of it. A reader that stops early must also stop the source, which may be waiting for a network.
+ * The uncompressed bytes of a layer; a chunk is good until the next one is asked for. A reader that stops early must
+ * also stop the source, which may be waiting for a network.
  */
 export async function* decompress(source: AsyncGenerator<Buffer, void>): AsyncGenerator<Buffer, void> {
   const { start, isOver } = await peek(source);
@@ -79,19 +107,9 @@ export async function* decompress(source: AsyncGenerator<Buffer, void>): AsyncGe
     yield* whole;
     return;
   }
-  const pair = createDecoder(compression);
-  const { decoder } = pair;
-  const abandoned = new AbortController();
-  // A failing source ends the reader below with the source's own error.
-  feed(whole, pair, abandoned.signal).catch((thrown: unknown) => {
-    decoder.destroy(thrown instanceof Error ? thrown : new Error(String(thrown)));
-  });
   try {
-    yield* decoder as AsyncIterable<Buffer>;
+    yield* decoders[compression](whole);
   } catch (thrown) {
     throw decodeFailure(thrown);
-  } finally {
-    abandoned.abort();
-    decoder.destroy();
   }
 }

@@ -29,8 +29,16 @@ type TreeLimits = Pick<PullLimits, "layerEntries" | "pathDepth">;
 
 export const whiteoutPrefix = ".wh.";
 const opaqueName = ".wh..wh..opq";
+const noContent = Buffer.alloc(0);
 /** A longer target does not fit an ext4 or xfs inode. */
 const inlineTargetBytes = 59;
+
+/** The file whose content comes next. It is opened only if that comes in several pieces. */
+interface NewFile {
+  readonly path: EntryPath;
+  readonly entry: TarEntry;
+  fd: number | undefined;
+}
 
 interface State {
   readonly rootFd: number;
@@ -38,7 +46,7 @@ interface State {
   readonly limits: TreeLimits;
   /** Folders by path; undefined for one that the archive did not name itself. */
   readonly seen: Map<string, Attributes | undefined>;
-  openFile: { readonly fd: number; readonly entry: TarEntry } | undefined;
+  file: NewFile | undefined;
   isComplete: boolean;
   entries: number;
   usedBytes: number;
@@ -139,20 +147,35 @@ function addEntry(state: State, entry: TarEntry): void {
   }
   if (path.base === "") throw new LayerError("the layer's root is not a folder");
   if (entry.kind === "hardlink") addHardlink(state, path, entry);
-  else if (entry.kind === "file")
-    replacing(state, path, (folderFd) => {
-      state.openFile = { fd: openInRoot(folderFd, path.base, openFlags.createNew, 0o600), entry };
-    });
+  else if (entry.kind === "file") state.file = { path, entry, fd: undefined };
   else addNode(state, path, entry);
 }
 
-function endFile(state: State): void {
-  const file = state.openFile;
-  if (file === undefined) return;
-  state.openFile = undefined;
+/** Most files come in one piece, and are made by one call. */
+function addContent(state: State, file: NewFile, chunk: Buffer): void {
+  const { path, entry } = file;
+  if (file.fd === undefined && chunk.length === entry.size && entry.xattrs.length === 0) {
+    state.file = undefined;
+    replacing(state, path, (folderFd) => {
+      state.usedBytes += syscalls.createFile(folderFd, path.base, chunk, entry);
+    });
+    state.inodes += 1;
+    return;
+  }
+  if (file.fd === undefined)
+    replacing(state, path, (folderFd) => {
+      file.fd = openInRoot(folderFd, path.base, openFlags.createNew, 0o600);
+    });
+  const { fd } = file;
+  for (let offset = 0; fd !== undefined && offset < chunk.length; ) offset += writeSync(fd, chunk, offset);
+}
+
+function endFile(state: State, file: NewFile): void {
+  if (file.fd === undefined) addContent(state, file, noContent);
+  if (file.fd === undefined) return;
+  state.file = undefined;
   try {
-    applyToFile(file.fd, file.entry);
-    state.usedBytes += fstatSync(file.fd).blocks * 512;
+    state.usedBytes += applyToFile(file.fd, file.entry);
     state.inodes += 1;
   } finally {
     syscalls.close(file.fd);
@@ -171,8 +194,7 @@ function finishFolder(state: State, path: string, attributes: Attributes | undef
   );
   if (!isThere) return;
   try {
-    if (attributes !== undefined) applyToFile(fd, attributes);
-    state.usedBytes += fstatSync(fd).blocks * 512;
+    state.usedBytes += attributes === undefined ? fstatSync(fd).blocks * 512 : applyToFile(fd, attributes);
     state.inodes += 1;
   } finally {
     syscalls.close(fd);
@@ -186,6 +208,17 @@ function explain(thrown: unknown, entry: TarEntry): unknown {
   return isOurs
     ? new LayerError(`cannot unpack ${describeName(entry.name)}: ${thrown.message}`, { cause: thrown })
     : thrown;
+}
+
+/** Nothing is done for a whiteout's content, nor for a file that is whole already. */
+function withFile(state: State, work: (file: NewFile) => void): void {
+  const { file } = state;
+  if (file === undefined) return;
+  try {
+    work(file);
+  } catch (thrown) {
+    throw explain(thrown, file.entry);
+  }
 }
 
 /**
@@ -202,7 +235,7 @@ export function createLayerTree(rootFd: number, limits: TreeLimits): LayerTree {
       makeImplicitFolder(parentFd, base);
       state.seen.set(path, undefined);
     }),
-    openFile: undefined,
+    file: undefined,
     isComplete: true,
     entries: 0,
     usedBytes: 0,
@@ -219,11 +252,8 @@ export function createLayerTree(rootFd: number, limits: TreeLimits): LayerTree {
         throw explain(thrown, entry);
       }
     },
-    data(chunk) {
-      if (state.openFile === undefined) return; // a whiteout's content
-      for (let offset = 0; offset < chunk.length; ) offset += writeSync(state.openFile.fd, chunk, offset);
-    },
-    end: () => endFile(state),
+    data: (chunk) => withFile(state, (file) => addContent(state, file, chunk)),
+    end: () => withFile(state, (file) => endFile(state, file)),
     finish() {
       for (const [path, attributes] of state.seen) finishFolder(state, path, attributes);
       return { usedBytes: state.usedBytes, inodes: state.inodes };
@@ -231,8 +261,8 @@ export function createLayerTree(rootFd: number, limits: TreeLimits): LayerTree {
     isComplete: () => state.isComplete,
     [Symbol.dispose]() {
       state.folders[Symbol.dispose]();
-      if (state.openFile !== undefined) syscalls.close(state.openFile.fd);
-      state.openFile = undefined;
+      if (state.file?.fd !== undefined) syscalls.close(state.file.fd);
+      state.file = undefined;
     },
   };
 }

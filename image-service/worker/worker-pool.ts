@@ -45,6 +45,11 @@ function layersOn(thread: ImageThread): number {
   return [...thread.jobs.values()].filter(({ job }) => job.kind === "layer").length;
 }
 
+/** Bytes that the thread's layers came with: each takes its thread for as long as it is large. */
+function bytesOn(thread: ImageThread): number {
+  return [...thread.jobs.values()].reduce((sum, { job }) => sum + (job.kind === "layer" ? job.layer.size : 0), 0);
+}
+
 function endThread(pool: PoolState, thread: ImageThread, why: string): void {
   clearTimeout(pool.threads.get(thread));
   pool.threads.delete(thread);
@@ -76,10 +81,12 @@ function retireLater(pool: PoolState, thread: ImageThread): void {
 
 /** The least busy thread, or a new one while all are busy and there may be more; nothing when a layer has to wait. */
 function chooseThread(pool: PoolState, { job }: PendingJob): ImageThread | undefined {
-  const [least] = [...pool.threads.keys()].sort((left, right) => left.jobs.size - right.jobs.size);
-  if (least === undefined) return addThread(pool);
-  if (least.jobs.size > 0 && pool.threads.size < pool.maxThreads) return addThread(pool);
-  return job.kind === "layer" && layersOn(least) >= layersPerThread ? undefined : least;
+  const hasRoom = (thread: ImageThread): boolean => job.kind !== "layer" || layersOn(thread) < layersPerThread;
+  const [least] = [...pool.threads.keys()]
+    .filter(hasRoom)
+    .sort((left, right) => bytesOn(left) - bytesOn(right) || left.jobs.size - right.jobs.size);
+  const isBusy = least === undefined || least.jobs.size > 0;
+  return isBusy && pool.threads.size < pool.maxThreads ? addThread(pool) : least;
 }
 
 function dispatch(pool: PoolState): void {

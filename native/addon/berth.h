@@ -108,8 +108,12 @@ extern const struct entry socket_entries[];
 extern const struct entry file_job_entries[];
 extern const struct entry mount_job_entries[];
 extern const struct entry namespace_job_entries[];
+extern const struct entry inflate_entries[];
+extern const struct entry attribute_entries[];
 
-/* files.c. Reads to the end into the job's output; more than limit bytes fail it. */
+/* files.c */
+int write_all(int fd, const uint8_t *data, size_t length); /* -1 with errno */
+/* Reads to the end into the job's output; more than limit bytes fail it. */
 void job_read_all(int fd, size_t limit, struct job *job);
 /* Reads once per element of the job's list: per element a 32-bit length or -errno, then the bytes. */
 void job_read_each(struct job *job, void (*read_one)(struct job *one));

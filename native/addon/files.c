@@ -12,7 +12,7 @@
 
 #include "berth.h"
 
-static int write_all(int fd, const uint8_t *data, size_t length) {
+int write_all(int fd, const uint8_t *data, size_t length) {
   while (length > 0) {
     ssize_t written = write(fd, data, length);
     if (written < 0 && errno == EINTR) continue;
