@@ -3,6 +3,7 @@ import type {
   mountOverlay,
   readFileBounded,
   removeTree,
+  resolveInRoot,
   run,
   unmount,
   which,
@@ -15,6 +16,7 @@ export interface ImageHost {
   readonly mountOverlay: typeof mountOverlay;
   readonly unmount: typeof unmount;
   readonly removeTree: typeof removeTree;
+  readonly resolveInRoot: typeof resolveInRoot;
   readonly writeFileAtomically: typeof writeFileAtomically;
   readonly readFileBounded: typeof readFileBounded;
   readonly run: typeof run;

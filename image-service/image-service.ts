@@ -3,6 +3,7 @@ import { join } from "node:path";
 
 import { type berth, type Call, Code, CriError, type cri, type Init, type Logger } from "../cri-api/index.ts";
 import type { ImageServiceConfig } from "./config.ts";
+import type { DeclaredVolume } from "./declared-volume.ts";
 import type { ImageHost } from "./host.ts";
 import { type ImageUse, requireImageAllowed } from "./image-allow.ts";
 import { findImage } from "./image-find.ts";
@@ -12,6 +13,7 @@ import { createImagePuller } from "./image-pull.ts";
 import { removeImage } from "./image-remove.ts";
 import { imageStatus, listImages } from "./image-status.ts";
 import { createPinning } from "./pinned.ts";
+import { hostPlatform, type Platform } from "./platform.ts";
 import type { PullProgress } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
 import { createTokenCache, type Token } from "./registry/tokens.ts";
@@ -87,6 +89,13 @@ export interface ImageService extends AsyncDisposable {
    * @throws {CriError} `NotFound` if the image or the container's root filesystem is gone.
    */
   mountVolume(containerId: string, imageId: string, target: string, view?: RootfsView): Promise<void>;
+  /**
+   * Mounts a folder of the container's own at `target`, for a volume that its image declares: filled with what the
+   * image has there, removed with the root filesystem.
+   *
+   * @throws {CriError} `InvalidArgument` if the image has something else there, `ResourceExhausted` for a full disk.
+   */
+  mountDeclaredVolume(containerId: string, volume: DeclaredVolume, signal: AbortSignal): Promise<void>;
   /** Unmounts and deletes it, with `target` itself. Idempotent. */
   removeRootfs(containerId: string, target: string, signal: AbortSignal): Promise<void>;
   /** Containers that have a root filesystem on disk, also from before a restart: what nobody knows is to be removed. */
@@ -103,13 +112,21 @@ async function readBootId(host: ImageHost): Promise<string> {
   return bytes?.toString("utf8").trim() ?? "";
 }
 
+const cpuinfoBytes = 16 << 20;
+
+async function readPlatform(host: ImageHost): Promise<Platform> {
+  const cpuinfo = await host.readFileBounded("/proc/cpuinfo", cpuinfoBytes).catch(() => undefined);
+  return hostPlatform(cpuinfo?.toString("latin1"));
+}
+
 /**
  * Opens the store below `config.root`: loads its images, removes what interrupted pulls and removals left.
  *
  * @throws if the folders cannot be made or read.
  */
 export async function createImageService(parts: ImageServiceParts): Promise<ImageService> {
-  const { config, log, host } = parts;
+  const { log, host } = parts;
+  const config = { ...parts.config, platform: parts.config.platform ?? (await readPlatform(host)) };
   await mkdir(config.root, { recursive: true, mode: 0o700 });
   await using undo = new AsyncDisposableStack();
 
@@ -162,6 +179,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     async mountVolume(containerId, imageId, target, view) {
       await rootfs.mountVolume(containerId, requireImage(imageId), { ...view, target });
     },
+    mountDeclaredVolume: (containerId, volume, signal) => rootfs.mountDeclaredVolume(containerId, volume, signal),
     removeRootfs: (containerId, target, signal) => rootfs.remove(containerId, target, signal),
     rootfsIds: () => rootfs.ids(),
     rootfsUsage: (containerId) => rootfs.usage(containerId),

@@ -11,6 +11,8 @@ export type { ImageConfig } from "./image-config.ts";
 export type { StoredImage } from "./store/image-record.ts";
 /** A wish to use an image, for the signature policy to allow. */
 export type { ImageUse } from "./image-allow.ts";
+/** A volume that an image declares, for one container. */
+export type { DeclaredVolume } from "./declared-volume.ts";
 /** How far a pull has come. */
 export type { PullProgress } from "./pull-progress.ts";
 /** What a container has written to its root filesystem. */

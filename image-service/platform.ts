@@ -16,8 +16,28 @@ const goArchitectures: Partial<Record<NodeJS.Architecture, Platform>> = {
   loong64: { os: "linux", architecture: "loong64" },
 };
 
-export function hostPlatform(): Platform {
-  return goArchitectures[process.arch] ?? { os: "linux", architecture: process.arch };
+/** Processor features that each microarchitecture level of x86-64 adds, as /proc/cpuinfo spells them. */
+const amd64Levels: readonly (readonly [variant: string, features: readonly string[]])[] = [
+  ["v2", ["cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"]],
+  ["v3", ["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"]],
+  ["v4", ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]],
+];
+
+/**
+ * The level of an x86-64 processor; undefined for the first one.
+ *
+ * @see https://gitlab.com/x86-psABIs/x86-64-ABI
+ */
+export function amd64Variant(cpuinfo: string): string | undefined {
+  const flags = new Set(/^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.trim().split(/\s+/));
+  const missing = amd64Levels.findIndex(([, features]) => !features.every((feature) => flags.has(feature)));
+  return amd64Levels.slice(0, missing === -1 ? undefined : missing).at(-1)?.[0];
+}
+
+/** This machine's platform; `cpuinfo` is the content of /proc/cpuinfo. */
+export function hostPlatform(cpuinfo = ""): Platform {
+  const platform = goArchitectures[process.arch] ?? { os: "linux", architecture: process.arch };
+  return platform.architecture === "amd64" ? { ...platform, variant: amd64Variant(cpuinfo) } : platform;
 }
 
 export function formatPlatform(platform: Platform): string {
@@ -33,7 +53,11 @@ function runnableVariants(platform: Platform): readonly (string | undefined)[] {
     const variants = ["v8", "v7", "v6", "v5"].filter((variant) => Number(variant.slice(1)) <= newest);
     return [...variants, undefined];
   }
-  if (platform.architecture === "amd64") return [platform.variant, undefined, "v1"];
+  if (platform.architecture === "amd64") {
+    const newest = Number(platform.variant?.slice(1) ?? "1");
+    const variants = ["v4", "v3", "v2"].filter((variant) => Number(variant.slice(1)) <= newest);
+    return [...variants, undefined, "v1"];
+  }
   return [platform.variant, undefined];
 }
 

@@ -19,11 +19,13 @@ const unmountTimeoutMs = 30_000;
 export interface RootfsHome {
   readonly path: string;
   readonly upper: string;
+  /** Folders for the volumes that its image declares. */
+  readonly declaredVolumes: string;
 }
 
 export function rootfsHome(directory: string, containerId: string): RootfsHome {
   const path = join(directory, containerId);
-  return { path, upper: join(path, "upper") };
+  return { path, upper: join(path, "upper"), declaredVolumes: join(path, "declared-volumes") };
 }
 
 /** The layers that a container's rootfs stands on; none if its creation never came to the mount. */

@@ -2,6 +2,7 @@ import { mkdir, readdir } from "node:fs/promises";
 
 import { Code, CriError, type Logger } from "../cri-api/index.ts";
 import { createKeyedLock, type KeyedLock, SyscallError } from "../native/index.ts";
+import { type DeclaredVolume, mountDeclaredVolume } from "./declared-volume.ts";
 import type { Digest } from "./digest.ts";
 import type { ImageHost } from "./host.ts";
 import { quote } from "./reference.ts";
@@ -35,6 +36,8 @@ type RootfsPlace = RootfsView & Pick<RootfsPlan, "target">;
 export interface RootfsStore extends AsyncDisposable {
   create(containerId: string, image: StoredImage, place: RootfsPlace): Promise<void>;
   mountVolume(containerId: string, image: StoredImage, place: RootfsPlace): Promise<void>;
+  /** Gives a container with a root filesystem a folder of its own for a volume that its image declares. */
+  mountDeclaredVolume(containerId: string, volume: DeclaredVolume, signal: AbortSignal): Promise<void>;
   remove(containerId: string, target: string, signal: AbortSignal): Promise<void>;
   ids(): readonly string[];
   usage(containerId: string): RootfsUsage | undefined;
@@ -144,7 +147,9 @@ async function addVolume(state: State, containerId: string, image: StoredImage, 
 async function measure(state: State, containerId: string, rootfs: Rootfs): Promise<void> {
   rootfs.isMeasuring = true;
   try {
-    rootfs.size = await state.measure(rootfsHome(state.directory, containerId).upper);
+    const { upper, declaredVolumes } = rootfsHome(state.directory, containerId);
+    const [own, volumes] = await Promise.all([state.measure(upper), state.measure(declaredVolumes)]);
+    rootfs.size = { usedBytes: own.usedBytes + volumes.usedBytes, inodes: own.inodes + volumes.inodes };
   } finally {
     rootfs.isMeasuring = false;
     rootfs.measuredAtMs = Date.now();
@@ -177,6 +182,11 @@ export async function openRootfsStore(parts: RootfsParts): Promise<RootfsStore> 
     },
     async mountVolume(containerId, image, place) {
       await state.lock.run(containerId, undefined, () => addVolume(state, containerId, image, place));
+    },
+    async mountDeclaredVolume(containerId, volume, signal) {
+      checkId(containerId);
+      const home = rootfsHome(state.directory, containerId);
+      await state.lock.run(containerId, signal, () => mountDeclaredVolume(state.host, home, volume, signal));
     },
     async remove(containerId, target, signal) {
       checkId(containerId);

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { RootfsOwner } from "../image-service/index.ts";
-import { mkdirInRoot, removeTree, SyscallError } from "../native/index.ts";
+import { removeTree } from "../native/index.ts";
 import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
 import { resolveCdiDevices } from "./cdi-devices.ts";
 import { nowNs } from "./clock.ts";
@@ -12,6 +12,7 @@ import { resolveDevices, resolveMounts } from "./container-sources.ts";
 import { buildSpec, lookUpUser } from "./container-spec.ts";
 import type { Creation } from "./container-spec.ts";
 import { advanceContainer, containerName } from "./container.ts";
+import { makeFolder, provideDeclaredVolumes } from "./declared-volumes.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
 import { mountImageVolumes, unmountImageVolumes } from "./image-volumes.ts";
@@ -108,8 +109,7 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
 
   undo.defer(() => removeTree(paths.bundle));
-  const hasVolumes = config.mounts.some(({ image: volume }) => volume);
-  const folders = hasVolumes ? [paths.bundle, paths.volumes] : [paths.bundle];
+  const folders = needsVolumes(creation, host) ? [paths.bundle, paths.volumes] : [paths.bundle];
   for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
   await letPodRootThrough(creation.sandbox.config, folders);
 
@@ -127,14 +127,15 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
     prepareLog(container.logPath),
   ]);
   undo.defer(() => unmountImageVolumes(paths));
-  const mounts = [...hostMounts, ...(await mountImageVolumes(call.signal, creation, view, host))];
+  const declared = await provideDeclaredVolumes(call.signal, creation, view, host);
+  const mounts = [...declared, ...hostMounts, ...(await mountImageVolumes(call.signal, creation, view, host))];
 
   const { user: given, accounts } = await lookUpUser(creation);
   const user = { ...given, additionalGids: [...new Set([...given.additionalGids, ...(cdi?.additionalGids ?? [])])] };
   const { pid } = pidNamespace;
   const spec = await buildSpec(creation, { mounts, devices, cdi, user, accounts, pid, selinux }, host);
   await labelFiles(call.signal, selinux, [...Object.values(accounts), ...sourcesToRelabel(mounts, selinux)]);
-  await makeWorkingDirectory(creation, spec.process.cwd);
+  await makeFolder(creation, "working directory", spec.process.cwd);
 
   undo.defer(() => runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle));
   const { logPath } = container;
@@ -157,24 +158,12 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   call.log.info({ containerId: id, podSandboxId: container.sandboxId }, "container created");
 }
 
+function needsVolumes({ container, image }: Creation, host: Host): boolean {
+  const declares = host.config.imageVolumes === "bind" && image.config.volumes.length > 0;
+  return declares || container.config.mounts.some(({ image: volume }) => volume);
+}
+
 function rootfsOwnerOf(sandbox: SandboxIn<"ready">, host: Host): RootfsOwner | undefined {
   const root = podRootOf(sandbox.config);
   return root && { ...root, userNamespace: sandboxPathsOf(host.layout, sandbox.id).userns };
-}
-
-const notAFolder: readonly string[] = ["ENOTDIR", "ELOOP", "EINVAL", "ENAMETOOLONG"];
-
-/**
- * Makes the folder that the process starts in, where the image lacks it.
- *
- * @throws {CriError} `InvalidArgument` where the image has something else in its place.
- */
-async function makeWorkingDirectory({ paths, sandbox }: Creation, cwd: string): Promise<void> {
-  try {
-    await mkdirInRoot(paths.rootfs, cwd, { mode: 0o755, ...podRootOf(sandbox.config) });
-  } catch (thrown) {
-    if (!(thrown instanceof SyscallError) || !notAFolder.includes(thrown.code)) throw thrown;
-    const text = `working directory "${cwd}" is no directory of the image (${thrown.code})`;
-    throw new CriError(Code.InvalidArgument, text, { cause: thrown });
-  }
 }

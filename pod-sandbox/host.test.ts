@@ -2,7 +2,13 @@ import { describe, expect, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
 import { cgroupsPathOf, validateCgroupParent } from "./host.ts";
 
-const config = { root: "/r", state: "/s", defaultRuntime: "crun", runtimeVersion: "1.0.0" } as const;
+const config = {
+  root: "/r",
+  state: "/s",
+  defaultRuntime: "crun",
+  imageVolumes: "mkdir",
+  runtimeVersion: "1.0.0",
+} as const;
 const systemd = { config: { ...config, cgroupDriver: "systemd" } } as const;
 const cgroupfs = { config: { ...config, cgroupDriver: "cgroupfs" } } as const;
 

@@ -7,6 +7,7 @@ import type { Clock } from "./clock.ts";
 import type { ContainerEvents } from "./container-events.ts";
 import type { Container } from "./container.ts";
 import type { Creations } from "./creations.ts";
+import type { ImageVolumes } from "./declared-volumes.ts";
 import type { ExitWatch } from "./exit-watch.ts";
 import type { Layout } from "./layout.ts";
 import type { RecordStore } from "./record-store.ts";
@@ -22,6 +23,7 @@ export interface PodSandboxConfig {
   readonly state: string;
   readonly cgroupDriver: "cgroupfs" | "systemd";
   readonly defaultRuntime: string;
+  readonly imageVolumes: ImageVolumes;
   readonly runtimeVersion: string;
 }
 
@@ -31,6 +33,7 @@ export type Images = Pick<
   | "requireAllowed"
   | "createRootfs"
   | "mountVolume"
+  | "mountDeclaredVolume"
   | "removeRootfs"
   | "rootfsUsage"
   | "rootfsIds"

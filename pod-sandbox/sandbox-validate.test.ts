@@ -6,7 +6,14 @@ const codec = loadJsonCodecs().PodSandboxConfig;
 const metadata = { name: "web", namespace: "default", uid: "u1" };
 
 function validate(json: object, cgroupDriver: "cgroupfs" | "systemd" = "cgroupfs"): unknown {
-  const config = { root: "/r", state: "/s", cgroupDriver, defaultRuntime: "crun", runtimeVersion: "0" };
+  const config = {
+    root: "/r",
+    state: "/s",
+    cgroupDriver,
+    defaultRuntime: "crun",
+    imageVolumes: "mkdir",
+    runtimeVersion: "0",
+  } as const;
   return validateSandboxConfig({ config }, codec.fromJson({ metadata, ...json }));
 }
 
@@ -19,7 +26,14 @@ describe("validateSandboxConfig", () => {
 
   it("refuses a missing config and missing metadata", () => {
     const host = {
-      config: { root: "", state: "", cgroupDriver: "cgroupfs", defaultRuntime: "", runtimeVersion: "" },
+      config: {
+        root: "",
+        state: "",
+        cgroupDriver: "cgroupfs",
+        defaultRuntime: "",
+        imageVolumes: "mkdir",
+        runtimeVersion: "",
+      },
     } as const;
     expect(() => validateSandboxConfig(host, null)).toThrow("config is missing");
     expect(() => validateSandboxConfig(host, codec.fromJson({}))).toThrow("metadata is missing");

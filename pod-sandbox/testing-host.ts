@@ -77,6 +77,9 @@ export function createFakeImages(): FakeImages {
       roots.add(containerId);
       if (fake.fail.createRootfs) throw fake.fail.createRootfs;
     },
+    async mountDeclaredVolume(_containerId, { target }) {
+      await mkdir(target, { recursive: true });
+    },
     async mountVolume(_containerId, _imageId, target) {
       await mkdir(target, { recursive: true });
     },
@@ -110,6 +113,7 @@ export async function openTestHost(before?: Pick<TestHost, "directory">): Promis
       state: join(directory, "state"),
       cgroupDriver: "cgroupfs",
       defaultRuntime: "crun",
+      imageVolumes: "mkdir",
       runtimeVersion: "0.0.0",
     },
     runtimes: new Map([["crun", runtime]]),

@@ -118,6 +118,7 @@ export const configSchema = table({
   streaming: v.optional(streaming, {}),
   cdi_spec_dirs: v.optional(v.array(directory, "must be a list of directories"), ["/etc/cdi", "/var/run/cdi"]),
   pinned_images: v.optional(v.array(pinnedImage, "must be a list of names"), []),
+  image_volumes: v.optional(choice(["mkdir", "bind", "ignore"]), "mkdir"),
   signature_policy: optionalFile,
   signature_policy_dir: v.optional(directory, "/etc/berth/policies"),
   signature_sources_dir: v.optional(directory, "/etc/containers/registries.d"),

@@ -28,6 +28,10 @@ monitor = "conmon"
 # "registry.k8s.io/pause:*". RemoveImage removes them all the same.
 pinned_images = []
 
+# Volumes that images declare: "mkdir" makes the missing ones in the container's root filesystem, "bind" gives each
+# container a directory on disk, filled with what the image has there and removed with it, "ignore" does nothing.
+image_volumes = "mkdir"
+
 # Which images may be pulled and run: a file as containers-policy.json(5) describes it. Empty: /etc/containers/policy.json,
 # and without that file every image is accepted; a file that is named here must be there. <namespace>.json in the
 # directory counts instead for the pods of that namespace. Edits count at once.

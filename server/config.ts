@@ -34,6 +34,8 @@ export interface Config {
   readonly cdiSpecDirs: readonly string[];
   /** Names, or full names with `*` for any text. */
   readonly pinnedImages: readonly string[];
+  /** What becomes of the volumes that images declare. */
+  readonly imageVolumes: ConfigTable["image_volumes"];
   readonly trust: TrustConfig;
   /** By host or host:port. */
   readonly registries: Readonly<Record<string, { readonly mirrors: readonly string[]; readonly insecure: boolean }>>;
@@ -153,6 +155,7 @@ function toConfig(table: ConfigTable): Config {
     streaming: toStreaming(table.streaming),
     cdiSpecDirs: table.cdi_spec_dirs,
     pinnedImages: table.pinned_images,
+    imageVolumes: table.image_volumes,
     trust: toTrust(table),
     registries: table.registries,
   });

@@ -7,6 +7,7 @@ import {
   mountOverlay,
   readFileBounded,
   removeTree,
+  resolveInRoot,
   run,
   unmount,
   watchDirectory,
@@ -48,13 +49,23 @@ export async function openServices(parts: WiringParts): Promise<Services> {
     await createImageService({
       config: { root: config.root, registries: config.registries, pinned: config.pinnedImages, trust: config.trust },
       log,
-      host: { bindMount, mountOverlay, unmount, removeTree, writeFileAtomically, readFileBounded, run, which },
+      host: {
+        bindMount,
+        mountOverlay,
+        unmount,
+        removeTree,
+        resolveInRoot,
+        writeFileAtomically,
+        readFileBounded,
+        run,
+        which,
+      },
     }),
   );
-  const { root, state, cgroupDriver, defaultRuntime } = config;
+  const { root, state, cgroupDriver, defaultRuntime, imageVolumes } = config;
   const pods = undo.use(
     await createRuntimeService({
-      config: { root, state, cgroupDriver, defaultRuntime, runtimeVersion: await readVersion() },
+      config: { root, state, cgroupDriver, defaultRuntime, imageVolumes, runtimeVersion: await readVersion() },
       runtimes,
       network,
       images,

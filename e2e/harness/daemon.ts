@@ -20,6 +20,8 @@ export interface DaemonOptions {
   readonly pluginDirectory?: string;
   /** What the daemon is started by, such as `prlimit`; it takes the daemon's command line as its last arguments. */
   readonly launcher?: readonly string[];
+  /** More keys of the configuration. */
+  readonly config?: Readonly<Record<string, unknown>>;
 }
 
 /** A Berth daemon as an operator would run it: a process with a config file and a socket. */
@@ -138,5 +140,6 @@ function daemonConfig(workspace: Workspace, socketPath: string, options: DaemonO
       default_network: "",
     },
     registries: Object.fromEntries([...insecure, ...mirrored]),
+    ...options.config,
   };
 }

@@ -23,6 +23,8 @@ export const testImages = {
   index: "berth/index:1",
   /** Three layers with whiteouts, hard links, set-uid, owners, a device node, extended attributes. */
   layers: "berth/layers:1",
+  /** Declares volumes: a folder that it has, one that it lacks, one that is the kernel's. */
+  volumes: "berth/volumes:1",
   /** No image: an artifact of {@link artifactFiles}. */
   artifact: "berth/artifact:1",
 } as const;
@@ -65,6 +67,7 @@ export async function pushTestImages(directory: string, registry: string): Promi
   await pushImage(layout, "base", target(testImages.docker), { format: "v2s2" });
   await pushImage(layout, "base", target(testImages.zstd), { compression: "zstd" });
   await pushImage(layout, "layers", target(testImages.layers));
+  await pushImage(layout, "volumes", target(testImages.volumes));
   await pushArtifact(target(testImages.artifact), artifactFiles);
   const architecture = await runCommand(["dpkg", "--print-architecture"]);
   const other = architecture === "amd64" ? "arm64" : "amd64";
@@ -88,6 +91,7 @@ async function buildTestImages(directory: string): Promise<string> {
   await addImage(layout, "base", [base], baseConfig);
   await addImage(layout, "web", [base, page], webConfig);
   await addImage(layout, "configured", [base], configuredConfig);
+  await addImage(layout, "volumes", [base, page], { ...baseConfig, volumes: ["/www", "/absent/deep", "/proc/x"] });
   await addImage(layout, "layers", [base, ...(await packOddLayers(directory))], baseConfig);
   return layout;
 }

@@ -39,6 +39,7 @@ describe("parseManifest", () => {
     ["invalid UTF-8", Buffer.from([0xff]).toString("latin1")],
     ["schema 1", { ...image, schemaVersion: 1 }],
     ["both manifests and layers", { ...image, manifests: [] }],
+    ["both manifests and a config", { schemaVersion: 2, config, manifests: [] }],
     ["a mediaType that is not the Content-Type", { ...image, mediaType: mediaTypes.ociIndex }],
     ["a digest with slashes", { ...image, config: { ...config, digest: "sha256:../../etc/passwd" } }],
     ["a digest of another algorithm", { ...image, layers: [{ ...layer, digest: `md5:${"a".repeat(32)}` }] }],
@@ -52,6 +53,25 @@ describe("parseManifest", () => {
     ["an artifact", { ...image, config: { ...config, mediaType: "application/vnd.oci.empty.v1+json" } }],
   ])("refuses %s", (_, document) => {
     expect(() => parse(document)).toThrow(expect.objectContaining({ name: "RegistryFailure" }));
+  });
+
+  test.each([
+    [
+      "an encrypted layer",
+      { ...image, layers: [{ ...layer, mediaType: `${layer.mediaType}+encrypted` }] },
+      "is encrypted",
+    ],
+    ["schema 1", { schemaVersion: 1, fsLayers: [] }, "schema 1"],
+  ])("says what it is that it refuses: %s", (_, document, why) => {
+    expect(() => parse(document)).toThrow(why);
+  });
+
+  test("reads layers that are not to be distributed: registries have them often enough", () => {
+    const layers = [
+      { ...layer, mediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", urls: ["http://x/"] },
+      { ...layer, mediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", urls: ["http://x/"] },
+    ];
+    expect(parse({ ...image, layers }).kind).toBe("image");
   });
 
   test.each([["text/html"], [""], ["application/json"]])("refuses the Content-Type %j", (contentType) => {
@@ -103,5 +123,21 @@ describe("chooseManifest", () => {
       "no image for linux/amd64",
     );
     expect(() => chooseManifest(index(), amd64)).toThrow("no image for linux/amd64");
+  });
+
+  test("and what there is instead, without attestations and without end", () => {
+    const many = index(
+      entry("a", { os: "linux", architecture: "arm64", variant: "v8" }),
+      entry("b", { os: "unknown", architecture: "unknown" }),
+      ...Array.from({ length: 20 }, (_, at) => entry("c", { os: "linux", architecture: `arch${at}` })),
+    );
+    const text =
+      /^the index has no image for linux\/amd64, only for linux\/arm64\/v8, linux\/arch0, .*arch14 and 5 more$/;
+    expect(() => chooseManifest(many, amd64)).toThrow(text);
+  });
+
+  test("an entry whose platform is null or empty has none", () => {
+    for (const platform of [null, {}, { os: "", architecture: "" }])
+      expect(chooseManifest(index(entry("d", platform as object)), amd64).digest).toBe(`sha256:${"d".repeat(64)}`);
   });
 });

@@ -46,16 +46,20 @@ const digest = v.custom<Digest>(
 const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 /** What every descriptor has. */
 export const descriptorSchema = v.object({ mediaType: v.string(), digest, size });
-const platform = v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string()) });
+const word = v.nullish(v.string(), "");
+const platform = v.object({ os: word, architecture: word, variant: word });
 const envelope = v.looseObject({
   schemaVersion: v.literal(2),
   mediaType: v.optional(v.string()),
   manifests: v.optional(v.unknown()),
   layers: v.optional(v.unknown()),
+  config: v.optional(v.unknown()),
 });
+/** Manifests of 2015, which no current tool writes. */
+const schema1 = v.object({ schemaVersion: v.literal(1) });
 const index = v.object({
   manifests: v.pipe(
-    v.array(v.object({ ...descriptorSchema.entries, platform: v.optional(platform) })),
+    v.array(v.object({ ...descriptorSchema.entries, platform: v.nullish(platform) })),
     v.maxLength(1024),
   ),
 });
@@ -152,16 +156,16 @@ function cleanPath(title: string): string {
 }
 
 /**
- * Reads an image manifest, an artifact's, or an index. A document that could be read as both is refused, as is one whose Content-Type
- * and `mediaType` differ (CVE-2021-41190).
+ * Reads an image manifest, an artifact's, or an index. A document that could be read as both is refused, as is one whose
+ * Content-Type and `mediaType` differ (CVE-2021-41190).
  */
 export function parseManifest(bytes: Uint8Array, contentType: string): Manifest {
   const json = decodeJson(bytes, "the manifest");
-  if (/application\/vnd\.docker\.distribution\.manifest\.v1\+/.test(contentType))
-    throw new RegistryFailure("unsupported", "the image has a Docker schema 1 manifest");
+  if (/application\/vnd\.docker\.distribution\.manifest\.v1\+/.test(contentType) || v.is(schema1, json))
+    throw new RegistryFailure("unsupported", "the image has a Docker schema 1 manifest, which is to be pushed anew");
   const outer = check(envelope, json, "the manifest");
   const mediaType = agreedMediaType(contentType, outer.mediaType);
-  if (outer.manifests !== undefined && outer.layers !== undefined)
+  if (outer.manifests !== undefined && (outer.layers !== undefined || outer.config !== undefined))
     throw new RegistryFailure("invalid", "the manifest has both manifests and layers");
   if (indexTypes.has(mediaType))
     return { kind: "index", entries: check(index, json, "the index").manifests.map(entry) };
@@ -172,7 +176,21 @@ export function parseManifest(bytes: Uint8Array, contentType: string): Manifest 
 function entry(
   parsed: v.InferOutput<typeof index>["manifests"][number],
 ): Descriptor & { platform: Platform | undefined } {
-  return { mediaType: parsed.mediaType, digest: parsed.digest, size: parsed.size, platform: parsed.platform };
+  const { mediaType, digest: named, size: bytes, platform: given } = parsed;
+  const isNamed = given !== null && given !== undefined && given.os + given.architecture !== "";
+  return { mediaType, digest: named, size: bytes, platform: isNamed ? given : undefined };
+}
+
+const maxNamedPlatforms = 16;
+
+/** What there is instead, for whoever asked for another platform. */
+function offeredPlatforms({ entries }: Manifest & { kind: "index" }): string {
+  const names = entries.flatMap(({ platform: offered }) =>
+    offered === undefined || offered.os === "unknown" ? [] : [formatPlatform(offered)],
+  );
+  const unique = [...new Set(names)];
+  const more = unique.length > maxNamedPlatforms ? ` and ${unique.length - maxNamedPlatforms} more` : "";
+  return unique.length === 0 ? "" : `, only for ${unique.slice(0, maxNamedPlatforms).join(", ")}${more}`;
 }
 
 /** The entry of an index that runs on `wanted`: best variant first, then the order of the index. */
@@ -187,5 +205,8 @@ export function chooseManifest(manifest: Manifest & { kind: "index" }, wanted: P
   const [only] = manifest.entries.length === 1 ? unlabelled : [];
   const chosen = best?.descriptor ?? only;
   if (chosen !== undefined) return chosen;
-  throw new RegistryFailure("absent", `the index has no image for ${formatPlatform(wanted)}`);
+  throw new RegistryFailure(
+    "absent",
+    `the index has no image for ${formatPlatform(wanted)}${offeredPlatforms(manifest)}`,
+  );
 }

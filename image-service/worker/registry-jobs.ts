@@ -83,6 +83,12 @@ export async function runResolve(job: ResolveJob, events: JobEvents, signal: Abo
   );
 }
 
+/** A layer as errors call it. Addresses that an image names for a foreign one are not asked: they may lead anywhere. */
+function nameOf({ digest, mediaType }: Descriptor): string {
+  const isForeign = /\.(?:foreign|nondistributable)\./.test(mediaType);
+  return `layer ${digest}${isForeign ? " (a foreign one, for which the registry alone is asked)" : ""}`;
+}
+
 interface LayerDownload {
   readonly sessions: readonly RegistrySession[];
   readonly job: LayerJob;
@@ -114,7 +120,7 @@ async function* downloadFromAny(
       if (progress.receivedBytes > 0 && thrown.outcome === "invalid") break; // wrong bytes have gone into the hash
     }
   }
-  throw failedAttempts(`${job.what}: layer ${descriptor.digest}`, attempts);
+  throw failedAttempts(`${job.what}: ${nameOf(descriptor)}`, attempts);
 }
 
 /** The layer unpacked from its one blob, or an artifact put together from its files. */
@@ -148,7 +154,7 @@ export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSi
     });
   } catch (thrown) {
     signal.throwIfAborted();
-    throw layerFailure(thrown, `${job.what}: layer ${job.layer.digest}`);
+    throw layerFailure(thrown, `${job.what}: ${nameOf(job.layer)}`);
   }
 }
 
