@@ -86,3 +86,38 @@ test("a daemon killed in the middle of a create leaves nothing that its next lif
   for (const { id } of (await berth.call("ListPodSandbox")).items) await berth.removePod(id);
   await berth.expectNothingNew(before);
 });
+
+test("a stop goes on under the next daemon: one signal, the deadline it had, and no later one", async () => {
+  const pod = await berth.runPod();
+  const command = ["sh", "-c", "trap 'echo told' TERM; echo begun; while :; do sleep 0.1; done"];
+  const containerId = await berth.startContainer(pod, { command });
+  await berth.waitForLog(containerId, "begun");
+  const askedAt = performance.now();
+  const caller = berth.call("StopContainer", { containerId, timeout: 6n }).catch(() => undefined);
+  await berth.waitForLog(containerId, "told");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await berth.daemon.stop("SIGKILL");
+  await caller;
+  await berth.daemon.start();
+  expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_RUNNING" });
+
+  await berth.call("StopContainer", { containerId, timeout: 60n });
+  const tookMs = performance.now() - askedAt;
+  expect(tookMs).toBeGreaterThan(5_900);
+  expect(tookMs).toBeLessThan(30_000);
+  expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 137 });
+  expect(await berth.readLog(containerId)).toEqual(["stdout begun", "stdout told"]);
+});
+
+test("a stop that nobody asks for again is brought to its end all the same", async () => {
+  const pod = await berth.runPod();
+  const containerId = await berth.startContainer(pod, {
+    command: ["sh", "-c", "trap : TERM; while :; do sleep 1; done"],
+  });
+  const caller = berth.call("StopContainer", { containerId, timeout: 3n }).catch(() => undefined);
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  await berth.daemon.stop("SIGKILL");
+  await caller;
+  await berth.daemon.start();
+  expect(await berth.waitForExit(containerId)).toMatchObject({ exitCode: 137 });
+});

@@ -4,7 +4,7 @@ import type { Container, ContainerIn, Ending, LiveContainer } from "./container.
 
 /** The record of a live container once it has ended. */
 export function endContainer(container: LiveContainer, ending: Ending): ContainerIn<"exited"> {
-  const { init: _init, monitor: _monitor, ...kept } = container;
+  const { init: _init, monitor: _monitor, killAtNs: _killAtNs, ...kept } = container;
   const exited = { ...kept, ...ending, state: "exited" } as const;
   return container.state === "created" ? advanceContainer(container, exited) : advanceContainer(container, exited);
 }

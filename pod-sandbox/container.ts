@@ -27,6 +27,8 @@ interface Resolved {
 interface Processes {
   readonly init: ProcessIdentity;
   readonly monitor?: ProcessIdentity | undefined;
+  /** When the stop under way kills it, on the clock that counts from the boot; absent while nobody stops it. */
+  readonly killAtNs?: bigint | undefined;
 }
 
 /** How a container ended. `startedAtNs` is 0 when it never ran. */

@@ -48,6 +48,7 @@ const all: readonly Container[] = [
   created,
   inCreated(creating),
   { ...created, state: "running", startedAtNs: 5n },
+  { ...created, state: "running", startedAtNs: 5n, killAtNs: 1_234_567_890n },
   endContainer(created, ending),
 ];
 

@@ -53,7 +53,7 @@ const containerBase = {
   stopSignal: int,
 };
 const resolved = { user: v.object({ uid: int, gid: int, supplementalGroups: v.array(int) }) };
-const processes = { ...resolved, init: process, monitor: v.optional(process) };
+const processes = { ...resolved, init: process, monitor: v.optional(process), killAtNs: v.optional(ns) };
 const containerSchema = v.variant("state", [
   v.object({ ...containerBase, state: v.literal("creating") }),
   v.object({ ...containerBase, ...processes, state: v.literal("created") }),

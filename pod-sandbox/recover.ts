@@ -43,7 +43,7 @@ async function recoverContainer(container: Container, host: Host): Promise<void>
   if (!(await exists(containerPathsOf(host.layout, container.id).bundle))) return await endByReboot(container, host);
   const live = await startedMeanwhile(container, host);
   host.exits.watch(live);
-  if (isAlive(live.init)) return;
+  if (isAlive(live.init)) return host.stops.resume(live);
   // Its exit is on disk: no answer before it is known.
   await waitUnlessAborted(host.exits.ended(live.id), AbortSignal.timeout(exitPatienceMs));
 }

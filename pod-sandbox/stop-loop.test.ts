@@ -14,6 +14,7 @@ const nobodyLeaves = new AbortController().signal;
 
 /** A container whose end is the test's to decide, and the signals it was sent with the seconds they came at. */
 function open(container: LiveContainer = running, options: { dieOf?: number } = {}) {
+  let record = container;
   const signals: string[] = [];
   const { promise, resolve: end } = Promise.withResolvers<void>();
   const startedAtMs = performance.now();
@@ -24,14 +25,19 @@ function open(container: LiveContainer = running, options: { dieOf?: number } = 
       if (signal === options.dieOf) end();
     },
   };
-  const containers = { get: (id: string) => (id === container.id ? container : undefined) };
+  const containers = {
+    get: (id: string) => (id === container.id ? record : undefined),
+    async update(_id: string, change: (current: LiveContainer) => LiveContainer) {
+      record = change(record);
+    },
+  };
   const loops = createStopLoops({
-    containers: containers as RecordStore<Container>,
+    containers: containers as unknown as RecordStore<Container>,
     runtimes: new Map([["crun", runtime]]),
     exits: { ended: () => promise } as unknown as ExitWatch,
     log: silentLog,
   });
-  return { loops, signals, end };
+  return { loops, signals, end, record: () => record };
 }
 
 beforeEach(() => void vi.useFakeTimers());
@@ -123,6 +129,47 @@ describe("createStopLoops", () => {
     expect(signals).toEqual(["15 after 0 s"]);
     end();
     await stopped;
+  });
+
+  it("writes the deadline down for the next daemon, but not of a container that ends at once", async () => {
+    const quick = open(running, { dieOf: sigterm });
+    await quick.loops.stop(running.id, 30_000, nobodyLeaves);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(quick.record().killAtNs).toBeUndefined();
+
+    const { loops, record } = open(running);
+    const killAtNs = process.hrtime.bigint() + 30_000_000_000n;
+    void loops.stop(running.id, 30_000, nobodyLeaves);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(record().killAtNs).toBe(killAtNs);
+    void loops.stop(running.id, 5_000, nobodyLeaves);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(record().killAtNs).toBe(killAtNs - 24_000_000_000n);
+  });
+
+  it("goes on with a stop of the daemon before: no second signal, and the deadline stands", async () => {
+    const stopping = { ...running, killAtNs: process.hrtime.bigint() + 4_000_000_000n };
+    const { loops, signals } = open(stopping, { dieOf: sigkill });
+    loops.resume(stopping);
+    const again = loops.stop(running.id, 30_000, nobodyLeaves);
+    await vi.advanceTimersByTimeAsync(4_000);
+    await again;
+    expect(signals).toEqual(["9 after 4 s"]);
+  });
+
+  it("kills at once where the deadline has passed in the daemon's absence", async () => {
+    const stopping = { ...running, killAtNs: process.hrtime.bigint() - 1n };
+    const { loops, signals } = open(stopping, { dieOf: sigkill });
+    loops.resume(stopping);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(signals).toEqual(["9 after 0 s"]);
+  });
+
+  it("resumes nothing that was not begun", async () => {
+    const { loops, signals } = open(running);
+    loops.resume(running);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(signals).toEqual([]);
   });
 
   it("begins anew after a loop has failed", async () => {

@@ -16,6 +16,8 @@ export interface StopLoops {
   stop(id: string, graceMs: number, signal: AbortSignal): Promise<void>;
   /** Whether the grace period is over: nothing new is to be run in a container that is being killed. */
   isKilling(id: string): boolean;
+  /** Goes on with the stop that the daemon before had begun, if it had: the signal is sent, the deadline stands. */
+  resume(container: LiveContainer): void;
 }
 
 interface StopLoop {
@@ -37,29 +39,33 @@ const firstKillPauseMs = 20;
 const longestKillPauseMs = 60_000;
 /** setTimeout's own limit; a longer grace period is as good as this one. */
 const longestTimerMs = 2_147_483_647;
+/** A container that ends sooner needs no deadline on disk, and its end no second write to wait for. */
+const quickEndMs = 100;
 
 export function createStopLoops(parts: StopLoopParts): StopLoops {
   const loops = new Map<string, StopLoop>();
 
   function begin(container: LiveContainer, graceMs: number): StopLoop {
     const { promise: deadline, resolve: killNow } = Promise.withResolvers<void>();
-    let timer: NodeJS.Timeout | undefined;
-    let killAtMs = Number.POSITIVE_INFINITY;
-    let isKilling = false;
-    void deadline.then(() => (isKilling = true));
+    let [timer, noteTimer]: (NodeJS.Timeout | undefined)[] = [];
+    let killAtNs = container.killAtNs;
     const loop: StopLoop = {
-      isKilling: () => isKilling,
+      isKilling: () => killAtNs !== undefined && process.hrtime.bigint() >= killAtNs,
       ended: bringToEnd(container, graceMs, deadline).finally(() => {
         clearTimeout(timer);
+        clearTimeout(noteTimer);
         loops.delete(container.id);
       }),
       shorten(laterGraceMs) {
-        const wantedAtMs = performance.now() + laterGraceMs;
-        if (wantedAtMs >= killAtMs) return;
-        killAtMs = wantedAtMs;
+        const nowNs = process.hrtime.bigint();
+        const wantedAtNs = nowNs + BigInt(Math.ceil(laterGraceMs * 1e6));
+        if (killAtNs === undefined || wantedAtNs < killAtNs) killAtNs = wantedAtNs;
+        else if (timer) return;
+        const deadlineNs = killAtNs;
         clearTimeout(timer);
-        if (laterGraceMs > 0) timer = setTimeout(killNow, Math.min(laterGraceMs, longestTimerMs));
-        else killNow();
+        timer = setTimeout(killNow, Math.max(Number(deadlineNs - nowNs) / 1e6, 0));
+        clearTimeout(noteTimer);
+        noteTimer = setTimeout(() => void note(container.id, deadlineNs), quickEndMs);
       },
     };
     loop.ended.catch(() => undefined); // reported to whoever still waits
@@ -68,12 +74,22 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
     return loop;
   }
 
+  /** For the next daemon; without it, only a caller that asks again has the container killed. */
+  async function note(id: string, killAtNs: bigint): Promise<void> {
+    try {
+      await parts.containers.update(id, (current) => (isLive(current) ? { ...current, killAtNs } : current));
+    } catch (thrown) {
+      parts.log.warn({ containerId: id, err: String(thrown) }, "deadline of a stop not written down");
+    }
+  }
+
   async function bringToEnd(container: LiveContainer, graceMs: number, deadline: Promise<void>): Promise<void> {
     const ended = parts.exits.ended(container.id).then(() => true);
     ended.catch(() => undefined); // looked at only between the signals
     const runtime = runtimeOf(parts, container.runtime);
     if (graceMs > 0 && container.state === "running") {
-      await runtime.kill(container.id, container.init, container.stopSignal);
+      const isToldAlready = container.killAtNs !== undefined;
+      if (!isToldAlready) await runtime.kill(container.id, container.init, container.stopSignal);
       if (await Promise.race([ended, deadline.then(() => false)])) return;
     }
     for (let pauseMs = firstKillPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestKillPauseMs)) {
@@ -88,8 +104,12 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
       const container = parts.containers.get(id);
       if (!container || !isLive(container)) return;
       const loop = loops.get(id);
-      if (loop) loop.shorten(graceMs);
-      await waitUnlessAborted((loop ?? begin(container, graceMs)).ended, signal);
+      const limitedMs = Math.min(graceMs, longestTimerMs);
+      if (loop) loop.shorten(limitedMs);
+      await waitUnlessAborted((loop ?? begin(container, limitedMs)).ended, signal);
+    },
+    resume(container) {
+      if (container.killAtNs !== undefined) begin(container, longestTimerMs);
     },
     isKilling: (id) => loops.get(id)?.isKilling() ?? false,
   };
