@@ -5,7 +5,7 @@ import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import { readFileBounded } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
-import { writeVolatile } from "./volatile-file.ts";
+import { removeVolatile, writeVolatile } from "./volatile-file.ts";
 import type { RuntimeConfig } from "./types.ts";
 
 /** What is known of a container once it is created; enough to signal, exec and account without asking the runtime. */
@@ -79,7 +79,7 @@ export function createStateStore(config: RuntimeConfig): StateStore {
     },
     async remove(id) {
       known.delete(id);
-      await Promise.all([fileOf(id), exitFile(config, id)].map((path) => rm(path, { force: true })));
+      await Promise.all([removeVolatile(fileOf(id)), rm(exitFile(config, id), { force: true })]);
     },
   };
 }

@@ -5,7 +5,7 @@ import { rename, rm, writeFile } from "node:fs/promises";
  * disk: what it tells of is gone after a power cut, and where the directory is no tmpfs an fsync costs several ms.
  */
 export async function writeVolatile(path: string, text: string): Promise<void> {
-  const aside = `${path}.tmp`;
+  const aside = asideOf(path);
   try {
     await writeFile(aside, text, { mode: 0o600 });
     await rename(aside, path);
@@ -13,4 +13,13 @@ export async function writeVolatile(path: string, text: string): Promise<void> {
     await rm(aside, { force: true });
     throw thrown;
   }
+}
+
+/** Removes the file, and what a write left that a crash cut short. */
+export async function removeVolatile(path: string): Promise<void> {
+  await Promise.all([path, asideOf(path)].map((name) => rm(name, { force: true })));
+}
+
+function asideOf(path: string): string {
+  return `${path}.tmp`;
 }
