@@ -4,9 +4,8 @@ import type { Spec } from "../oci/index.ts";
 
 const maxSpecBytes = 16 * 1024 * 1024;
 
-/** The config.json that this daemon, or the one before, wrote for the runtime. @throws {Error} when it is gone. */
-export async function readSpec(bundle: string): Promise<Spec> {
+/** The config.json that this daemon, or the one before, wrote for the runtime; undefined when a reboot has taken it. */
+export async function readSpec(bundle: string): Promise<Spec | undefined> {
   const text = await readFileBounded(join(bundle, "config.json"), maxSpecBytes);
-  if (!text) throw new Error("the container's bundle is gone");
-  return JSON.parse(text.toString("utf8")) as Spec; // our own file in a directory only root can write
+  return text && (JSON.parse(text.toString("utf8")) as Spec); // our own file in a directory only root can write
 }

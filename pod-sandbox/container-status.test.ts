@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { endContainer } from "./container-ending.ts";
-import { toCriContainerStatus } from "./container-status.ts";
-import { inCreated, testContainer, testSandbox } from "./testing.ts";
+import { containerStatus, toCriContainerStatus } from "./container-status.ts";
+import { inCreated, testCall, testContainer, testSandbox } from "./testing.ts";
+import { openTestHost } from "./testing-host.ts";
 
 const created = {
   ...inCreated(testContainer("web", testSandbox("pod"), { labels: { a: "b" }, annotations: { c: "d" } })),
@@ -53,5 +54,15 @@ describe("toCriContainerStatus", () => {
     [37, "SIGNAL_SIGRTMINPLUS3"],
   ])("names the stop signal in force: %d is %s", (stopSignal, name) => {
     expect(toCriContainerStatus({ ...running, stopSignal }).stopSignal).toBe(name);
+  });
+});
+
+describe("containerStatus", () => {
+  it("tells all that is left of a container whose bundle a reboot has taken", async () => {
+    await using host = await openTestHost();
+    await host.containers.save(endContainer(running, ending));
+    const { status, info } = await containerStatus(testCall(), { containerId: running.id, verbose: true }, host);
+    expect(status).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 137 });
+    expect(JSON.parse(info?.["info"] ?? "")).toMatchObject({ pid: 0, sandboxID: running.sandboxId });
   });
 });

@@ -65,22 +65,13 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
         clearTimeout(timer);
         timer = setTimeout(killNow, Math.max(Number(deadlineNs - nowNs) / 1e6, 0));
         clearTimeout(noteTimer);
-        noteTimer = setTimeout(() => void note(container.id, deadlineNs), quickEndMs);
+        noteTimer = setTimeout(() => void noteDeadline(parts, container.id, deadlineNs), quickEndMs);
       },
     };
     loop.ended.catch(() => undefined); // reported to whoever still waits
     loop.shorten(graceMs);
     loops.set(container.id, loop);
     return loop;
-  }
-
-  /** For the next daemon; without it, only a caller that asks again has the container killed. */
-  async function note(id: string, killAtNs: bigint): Promise<void> {
-    try {
-      await parts.containers.update(id, (current) => (isLive(current) ? { ...current, killAtNs } : current));
-    } catch (thrown) {
-      parts.log.warn({ containerId: id, err: String(thrown) }, "deadline of a stop not written down");
-    }
   }
 
   async function bringToEnd(container: LiveContainer, graceMs: number, deadline: Promise<void>): Promise<void> {
@@ -113,6 +104,15 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
     },
     isKilling: (id) => loops.get(id)?.isKilling() ?? false,
   };
+}
+
+/** For the next daemon; without it, only a caller that asks again has the container killed. */
+async function noteDeadline({ containers, log }: StopLoopParts, id: string, killAtNs: bigint): Promise<void> {
+  try {
+    await containers.update(id, (current) => (isLive(current) ? { ...current, killAtNs } : current));
+  } catch (thrown) {
+    log.warn({ containerId: id, err: String(thrown) }, "deadline of a stop not written down");
+  }
 }
 
 async function after(ms: number): Promise<false> {
