@@ -166,6 +166,19 @@ describe("run", () => {
     expect(result.status).toEqual({ kind: "exited", code: 0 });
   });
 
+  test("loses no output where this thread was too busy to read before the time for it was over", async () => {
+    const beBusy = (ms: number): void => {
+      for (const end = performance.now() + ms; performance.now() < end; );
+    };
+    const said = shell("sleep 0.2; echo said");
+    const last = spawn({ argv: ["/bin/sleep", "0.4"], env: {}, stdio: quiet });
+    const first = spawn({ argv: ["/bin/true"], env: {}, stdio: quiet });
+    await first.exited; // we are called by the addon now, which has the other ends to tell as soon as we return
+    void last.exited.then(() => beBusy(400));
+    beBusy(800);
+    expect((await said).stdout.toString()).toBe("said\n");
+  });
+
   test("does not wait for a grandchild that keeps its pipes", async () => {
     const result = await shell("sleep 30 & echo $!");
     const grandchild = await processIdentity(Number(result.stdout.toString()));

@@ -56,10 +56,13 @@ function feed(stdin: Socket | undefined, input: Uint8Array | string | undefined)
   stdin.end(input);
 }
 
-/** Resolves when the work does or the time has passed, and leaves no timer behind. */
+/**
+ * Resolves when the work does or the time has passed, and leaves no timer behind. A thread that was kept busy comes to
+ * its timers before it reads: what lies in a pipe by then is read first.
+ */
 async function within(ms: number, work: Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
+  const timer = setTimeout(() => setImmediate(resolve), ms);
   await Promise.race([work, promise]);
   clearTimeout(timer);
 }
