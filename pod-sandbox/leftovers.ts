@@ -1,7 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { releaseContainer, removeContainerRecord } from "./container-remove.ts";
 import type { Host } from "./host.ts";
-import { sandboxPathsOf } from "./layout.ts";
+import { exists, sandboxPathsOf } from "./layout.ts";
+import { podInterface } from "./network.ts";
 import { removeSandboxFiles } from "./sandbox-files.ts";
 import { unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
 import { releaseSandbox } from "./sandbox-stop.ts";
@@ -65,9 +66,14 @@ async function removeOrphanContainer(id: string, host: Host): Promise<void> {
   host.log.warn({ containerId: id }, "took down a container without a record");
 }
 
-/** Its network is left to the garbage collection. */
+/** Its network goes while there is a namespace yet: without one, plugins leave their firewall rules. */
 async function removeOrphanSandbox(id: string, host: Host): Promise<void> {
   const paths = sandboxPathsOf(host.layout, id);
+  if (await exists(paths.netns)) {
+    const pod = { name: "", namespace: "", uid: "" };
+    const attachment = { containerId: id, netnsPath: paths.netns, ifName: podInterface, pod, portMappings: [] };
+    await host.network.del(attachment, AbortSignal.timeout(teardownDeadlineMs));
+  }
   for (const runtime of host.runtimes.values()) {
     await runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.pauseBundle);
   }

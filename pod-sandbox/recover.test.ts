@@ -158,6 +158,20 @@ describe("recover", () => {
     expect(host.runtime.journal).not.toContain(`delete ${known.id}`);
   });
 
+  it("takes the network of a pod sandbox without a record down before its namespace", async () => {
+    const orphan = "a".repeat(64);
+    const paths = sandboxPathsOf(host.layout, orphan);
+    await mkdir(paths.namespaces, { recursive: true });
+    await writeFile(paths.netns, "");
+    host.network.fail.del = new Error("plugin is gone");
+    await recover(host);
+    expect(await readdir(paths.namespaces)).toEqual(["net"]);
+    delete host.network.fail.del;
+    await recover(host);
+    expect(host.network.journal).toEqual([`del ${orphan}`, `del ${orphan}`]);
+    expect(await readdir(host.layout.sandboxes)).toEqual([]);
+  });
+
   it("brings up the others when one cannot be", async () => {
     const pod = await leavePod();
     await host.containers.save(testContainer("half", pod));

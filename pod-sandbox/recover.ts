@@ -26,6 +26,7 @@ const unknownExitCode = 255;
  * its exit, half-made things are undone, and pods whose namespaces are gone (a reboot) are not ready.
  */
 export async function recover(host: Host): Promise<void> {
+  const startedAtMs = performance.now();
   const counts = { podSandboxes: host.sandboxes.all().length, containers: host.containers.all().length };
   const cleared = clearLeftovers(host);
   await Promise.all(
@@ -35,7 +36,9 @@ export async function recover(host: Host): Promise<void> {
     host.sandboxes.all().map((sandbox) => guarded(host, sandbox.id, () => recoverSandbox(sandbox, host))),
   );
   await Promise.race([cleared, sleep(leftoverPatienceMs, undefined, { ref: false })]);
-  if (counts.podSandboxes + counts.containers > 0) host.log.info(counts, "took up the objects of the daemon before");
+  if (counts.podSandboxes + counts.containers === 0) return;
+  const elapsedMs = Math.round(performance.now() - startedAtMs);
+  host.log.info({ ...counts, elapsedMs }, "took up the objects of the daemon before");
 }
 
 async function recoverContainer(container: Container, host: Host): Promise<void> {
