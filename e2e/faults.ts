@@ -1,0 +1,137 @@
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { type Point, buildInterrupter, interrupt } from "./faults/interrupter.ts";
+import { type Fault, faultsOf, labelOf } from "./faults/points.ts";
+import { clear, isCutShort, type ScenarioName, scenarios } from "./faults/scenarios.ts";
+import { findContradictions } from "./harness/agreement.ts";
+import { waitForNoLeaks } from "./harness/leaks.ts";
+import { isOfNode } from "./harness/network.ts";
+import { createRandom } from "./harness/random.ts";
+import { cacheDirectory } from "./harness/repository.ts";
+import { createReport } from "./harness/report.ts";
+import { openTestNode, type TestNode } from "./harness/test-node.ts";
+
+const usage = `usage: npm run faults -- [options]
+Kills the daemon at each point where a call touches the world, starts it again, looks whether all is true and nothing
+is left, and makes the call again.
+  --runtime NAME    crun (default) or runc
+  --call NAME       only this call; can be given again
+  --sample N        N points of all, chosen by the seed
+  --seed N          default: the time
+  --only TEXT       only points whose name has this text
+  --stop-at-failure leaves the daemon's log of the fault in .cache/faults/failed.log
+  --list            only tell the points
+`;
+
+/** Longer than what a call does after its answer. */
+const afterglowMs = 300;
+
+interface Trial {
+  readonly node: TestNode;
+  readonly program: string;
+  readonly runtimeHandler: string;
+  nextNumber: number;
+}
+
+/** One call undisturbed, and the points that it came by. */
+async function record(trial: Trial, name: ScenarioName): Promise<readonly Point[]> {
+  const { node } = trial;
+  const cut = await scenarios[name](stageOf(trial, name));
+  const points: Point[] = [];
+  {
+    await using _watch = await interrupt(trial.program, node.daemon.pid, (point) => {
+      points.push({ ...point, call: labelOf(node.daemon.workspace, point.call) });
+      return "continue";
+    });
+    await cut.call();
+    await new Promise((resolve) => setTimeout(resolve, afterglowMs));
+  }
+  await clear(node);
+  return points;
+}
+
+function stageOf(trial: Trial, name: ScenarioName): Parameters<(typeof scenarios)[ScenarioName]>[0] {
+  const number = trial.nextNumber++;
+  const { node, runtimeHandler } = trial;
+  return { node, runtimeHandler, number, name: `${name.toLowerCase()}-${number}` };
+}
+
+/** Makes the call, kills the daemon at the fault, and looks at what the next one makes of it. */
+async function injectFault(trial: Trial, fault: Fault): Promise<void> {
+  const { node } = trial;
+  const { daemon } = node;
+  await clear(node); // of a fault before, whose outcome was bad
+  const cut = await scenarios[fault.scenario](stageOf(trial, fault.scenario));
+  await killAt(trial, fault, cut.call);
+  await daemon.start();
+  const problems = (await findContradictions(daemon, node.empty)).map((line) => `after the restart: ${line}`);
+  await cut.call().catch((thrown: unknown) => problems.push(`made again: ${String(thrown)}`));
+  problems.push(...(await findContradictions(daemon, node.empty)).map((line) => `after the second call: ${line}`));
+  await clear(node);
+  const { workspace } = daemon;
+  const isExpected = (line: string): boolean => isOfNode(workspace, line) || line.startsWith("processes: ");
+  problems.push(
+    ...(await waitForNoLeaks(node.empty, { workspace, ids: daemon.client.seenIds }, { isExpected })).map(
+      (line) => `when all is removed: ${line}`,
+    ),
+  );
+  if (problems.length > 0) throw new Error(problems.join("\n    "));
+}
+
+async function killAt(trial: Trial, fault: Fault, call: () => Promise<void>): Promise<void> {
+  const { daemon } = trial.node;
+  let seen = 0;
+  await using watch = await interrupt(trial.program, daemon.pid, (point) => {
+    if (point.when !== fault.when || labelOf(daemon.workspace, point.call) !== fault.call) return "continue";
+    seen += 1;
+    return seen === fault.occurrence ? "kill" : "continue";
+  });
+  try {
+    await call();
+  } catch (thrown) {
+    if (!isCutShort(thrown)) throw thrown;
+  }
+  // What comes after the answer may still be the point; threads can have taken another order, and then it never comes.
+  await Promise.race([watch.ended, new Promise((resolve) => setTimeout(resolve, afterglowMs))]);
+  await daemon.stop("SIGKILL");
+  await watch.ended;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      runtime: { type: "string", default: "crun" },
+      call: { type: "string", multiple: true, default: Object.keys(scenarios) },
+      sample: { type: "string" },
+      seed: { type: "string", default: String(Date.now() % 1_000_000) },
+      only: { type: "string", default: "" },
+      "stop-at-failure": { type: "boolean", default: false },
+      list: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return void process.stdout.write(usage);
+  const program = await buildInterrupter();
+  await using node = await openTestNode();
+  const trial: Trial = { node, program, runtimeHandler: values.runtime, nextNumber: 0 };
+  const faults: Fault[] = [];
+  for (const name of Object.keys(scenarios) as ScenarioName[]) {
+    if (values.call.includes(name)) faults.push(...faultsOf(name, await record(trial, name)));
+  }
+  const wanted = faults.filter((fault) => fault.name.includes(values.only));
+  console.log(`${wanted.length} points with ${values.runtime}, seed ${values.seed}`);
+  if (values.list) return wanted.forEach(({ name }) => console.log(name));
+  const random = createRandom(Number(values.seed));
+  const chosen = values.sample === undefined ? wanted : random.sample(wanted, Number(values.sample));
+  const report = createReport();
+  for (const fault of chosen) {
+    const { length: start } = await node.daemon.readLog();
+    if (await report.check(fault.name, () => injectFault(trial, fault))) continue;
+    await writeFile(path.join(cacheDirectory, "faults/failed.log"), (await node.daemon.readLog()).slice(start));
+    if (values["stop-at-failure"]) break;
+  }
+  if (!report.conclude("faults")) process.exitCode = 1;
+}
+
+await main();
