@@ -4,18 +4,24 @@ import { afterEach, expect, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
 import { containerConfig, podConfig } from "./harness/configs.ts";
 import { useDaemon } from "./harness/fixture.ts";
-import { createMisbehaving, type Misbehaving } from "./harness/misbehaving.ts";
+import { type MoodyProgram, writeMoodyProgram } from "./harness/moody-program.ts";
+import { pluginDirectory } from "./harness/network.ts";
 import { runCommand } from "./harness/run-command.ts";
 
-let programs: Misbehaving;
+let runtime: MoodyProgram;
+let portmap: MoodyProgram;
 const berth = useDaemon({
-  async prepare(workspace) {
-    const directory = path.join(workspace.directory, "programs");
-    programs = await createMisbehaving(directory, ["/usr/lib/cni/portmap", "/usr/bin/crun"]);
-    return { pluginDirectory: directory, runtimes: { crun: { path: path.join(directory, "crun") } } };
+  async prepare({ temporary }) {
+    runtime = await writeMoodyProgram(temporary, "crun", "/usr/bin/crun");
+    portmap = await writeMoodyProgram(temporary, "portmap", path.join(pluginDirectory, "portmap"));
+    return { pluginDirectory: temporary, runtimes: { crun: { path: runtime.path } } };
   },
 });
-afterEach(() => programs.heal());
+afterEach(() => heal());
+
+async function heal(): Promise<void> {
+  await Promise.all([runtime.refuse(), portmap.refuse()]);
+}
 
 /** The one pod of a name, as List tells of it. */
 async function findPod(name: string): Promise<{ readonly id: string; readonly state: string } | undefined> {
@@ -24,7 +30,7 @@ async function findPod(name: string): Promise<{ readonly id: string; readonly st
 }
 
 test("a network whose second plugin fails is undone whole", async () => {
-  await programs.fail("portmap", "ADD");
+  await portmap.refuse("ADD");
   await berth.expectFailure(
     "RunPodSandbox",
     { config: podConfig(berth.workspace, "unmapped") },
@@ -39,8 +45,7 @@ test.each(["at once", "after a restart"])(
   async (when) => {
     const before = await berth.findTraces();
     const name = `half-${when === "at once" ? "one" : "two"}`;
-    await programs.fail("portmap", "ADD");
-    await programs.fail("portmap", "DEL");
+    await portmap.refuse("ADD", "DEL");
     await expect(berth.call("RunPodSandbox", { config: podConfig(berth.workspace, name) })).rejects.toThrow(
       "told to fail",
     );
@@ -54,7 +59,7 @@ test.each(["at once", "after a restart"])(
       expect(await findPod(name)).toMatchObject({ id: podSandboxId, state: "SANDBOX_NOTREADY" });
       await expect(berth.call("RemovePodSandbox", { podSandboxId })).rejects.toThrow("told to fail");
     }
-    await programs.heal();
+    await heal();
     await berth.call("StopPodSandbox", { podSandboxId });
     await berth.call("RemovePodSandbox", { podSandboxId });
     await berth.expectNothingNew(before);
@@ -65,23 +70,23 @@ test("a pod whose network cannot be taken down is not ready, and goes with the n
   const before = await berth.findTraces();
   const pod = await berth.runPod();
   const containerId = await berth.startContainer(pod);
-  await programs.fail("portmap", "DEL");
+  await portmap.refuse("DEL");
   await expect(berth.call("StopPodSandbox", { podSandboxId: pod.id })).rejects.toThrow("told to fail");
   expect(await findPod(pod.config.metadata?.name ?? "")).toMatchObject({ state: "SANDBOX_NOTREADY" });
   expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_EXITED" });
   await expect(berth.call("RemovePodSandbox", { podSandboxId: pod.id })).rejects.toThrow("told to fail");
-  await programs.heal();
+  await heal();
   await berth.call("RemovePodSandbox", { podSandboxId: pod.id });
   await berth.expectNothingNew(before);
 });
 
 test("a runtime that fails to create leaves nothing, and the same create succeeds later", async () => {
   const pod = await berth.runPod();
-  await programs.fail("crun", "create");
+  await runtime.refuse("create");
   const config = containerConfig("late", berth.image("busybox"));
   const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
   await berth.expectFailure("CreateContainer", request, Code.Internal, /told to fail/u);
-  await programs.heal();
+  await heal();
   const { containerId } = await berth.call("CreateContainer", request);
   await berth.call("StartContainer", { containerId });
   expect(await berth.shell(containerId, "echo here")).toBe("here");
@@ -89,15 +94,14 @@ test("a runtime that fails to create leaves nothing, and the same create succeed
 
 test("a runtime that fails to create and to delete leaves nothing", async () => {
   const pod = await berth.runPod();
-  await programs.fail("crun", "create");
-  await programs.fail("crun", "delete");
+  await runtime.refuse("create", "delete");
   const config = containerConfig("never", berth.image("busybox"));
   const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
   await berth.expectFailure("CreateContainer", request, Code.Internal, /told to fail/u);
 });
 
 test("a pod with a pause process whose runtime fails to start it is undone whole", async () => {
-  await programs.fail("crun", "create");
+  await runtime.refuse("create");
   const linux = { securityContext: { namespaceOptions: { pid: "POD" as const } } };
   const config = podConfig(berth.workspace, "no-pause", { linux });
   await berth.expectFailure("RunPodSandbox", { config }, Code.Internal, /told to fail/u);
@@ -107,7 +111,7 @@ test("a runtime that fails to delete does not keep a container", async () => {
   const pod = await berth.runPod();
   const before = await berth.findTraces();
   const containerId = await berth.startContainer(pod);
-  await programs.fail("crun", "delete");
+  await runtime.refuse("delete");
   await berth.call("RemoveContainer", { containerId });
   await berth.expectNothingNew(before);
 });

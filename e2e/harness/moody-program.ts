@@ -17,6 +17,8 @@ export type Mood = keyof typeof moods;
 export interface MoodyProgram {
   readonly path: string;
   become(mood: Mood): Promise<void>;
+  /** From now on it fails when it is told one of these words (`DEL`, `delete`), and only then; none make it well. */
+  refuse(...words: readonly string[]): Promise<void>;
   /** Ends those that still misbehave, as an operator would. */
   killAll(): Promise<void>;
 }
@@ -28,11 +30,25 @@ export async function writeMoodyProgram(directory: string, name: string, real: s
   const cases = Object.entries(moods).map(([mood, script]) =>
     mood === "well" ? `well) exec ${real} "$@" ;;` : `${mood}) export MOODY=${program}; ${script} ;;`,
   );
-  await writeFile(program, `#!/bin/sh\ncase "$(cat ${moodFile})" in\n${cases.join("\n")}\nesac\n`);
+  await writeFile(program, `#!/bin/sh\n${refusal(moodFile)}case "$(cat ${moodFile})" in\n${cases.join("\n")}\nesac\n`);
   await chmod(program, 0o755);
   const become = (mood: Mood): Promise<void> => writeFile(moodFile, mood);
-  await become("well");
-  return { path: program, become, killAll: () => killMisbehaving(program) };
+  const refuse = (...words: readonly string[]): Promise<void> => writeFile(`${moodFile}.refused`, words.join(" "));
+  await Promise.all([become("well"), refuse()]);
+  return { path: program, become, refuse, killAll: () => killMisbehaving(program) };
+}
+
+/** A plugin is told its command by the environment, a runtime by an argument. */
+function refusal(moodFile: string): string {
+  return `refused=" $(cat ${moodFile}.refused) "
+for word in $CNI_COMMAND "$@"; do
+  case "$refused" in *" $word "*)
+    echo '{"cniVersion": "1.0.0", "code": 100, "msg": "told to fail"}'
+    echo "told to fail" >&2
+    exit 1
+  esac
+done
+`;
 }
 
 /** A misbehaving one has the program in its command line, and what it started in its environment. */
