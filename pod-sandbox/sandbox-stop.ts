@@ -1,5 +1,5 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
-import { unmount } from "../native/index.ts";
+import { unmount, unpinNamespace } from "../native/index.ts";
 import { killContainer } from "./container-stop.ts";
 import { isLive } from "./container.ts";
 import type { Host } from "./host.ts";
@@ -7,7 +7,6 @@ import { exists } from "./layout.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import { attachmentOf, usesHostNetwork } from "./network.ts";
 import { removePauseProcess } from "./pause.ts";
-import { unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
 import { advanceSandbox, sandboxBase, sandboxIps } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
 import { settleTogether, teardownDeadlineMs } from "./undo.ts";
@@ -44,9 +43,11 @@ export async function takeDown(id: string, host: Host): Promise<void> {
 /** Gives back what a sandbox holds outside its record: each step idempotent, found by the id alone. */
 export async function releaseSandbox(sandbox: Sandbox, host: Host): Promise<void> {
   const paths = sandboxPathsOf(host.layout, sandbox.id);
-  await settleTogether([removePauseProcess(sandbox, host), detach(sandbox, host)]);
+  // What takes long is the network's end, and only the network namespace has to wait for it.
   await settleTogether([
-    unpinSandboxNamespaces(paths),
+    detach(sandbox, host).then(() => unpinNamespace(paths.netns)),
+    removePauseProcess(sandbox, host),
+    ...[paths.ipcns, paths.utsns, paths.userns].map((path) => unpinNamespace(path)),
     unmount(paths.shm, { signal: AbortSignal.timeout(teardownDeadlineMs) }),
   ]);
 }
