@@ -1,7 +1,9 @@
 import type {
   bindMount,
+  measureTree,
   mountOverlay,
   readFileBounded,
+  releaseMemory,
   removeTree,
   resolveInRoot,
   run,
@@ -13,8 +15,10 @@ import type {
 /** What the image service needs of the machine; `native` has all of it. */
 export interface ImageHost {
   readonly bindMount: typeof bindMount;
+  readonly measureTree: typeof measureTree;
   readonly mountOverlay: typeof mountOverlay;
   readonly unmount: typeof unmount;
+  readonly releaseMemory: typeof releaseMemory;
   readonly removeTree: typeof removeTree;
   readonly resolveInRoot: typeof resolveInRoot;
   readonly writeFileAtomically: typeof writeFileAtomically;

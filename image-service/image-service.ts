@@ -139,8 +139,8 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   const tokens = createTokenCache();
   const { maxWorkers: maxThreads, workerIdleMs: idleMs } = config;
   const onToken = (key: string, token: Token): void => tokens.set(key, token);
-  const pool = undo.use(createWorkerPool({ onToken, maxThreads, idleMs }));
-  const shutdown = new AbortController();
+  const onIdle = (): void => void host.releaseMemory();
+  const pool = undo.use(createWorkerPool({ onToken, onIdle, maxThreads, idleMs }));
   const rootfs = undo.use(
     await openRootfsStore({
       directory: join(config.root, "containers"),
@@ -149,10 +149,8 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
       layers,
       host,
       log,
-      measure: (directory) => pool.run({ kind: "usage", directory }, { signal: shutdown.signal }),
     }),
   );
-  undo.defer(() => shutdown.abort());
   const trust = await openImageTrust({ host, places: config.trust, directory: join(config.root, "gpg") });
   const puller = undo.use(createImagePuller({ config, images, layers, pool, tokens, trust, log }));
   await layers.sweep();

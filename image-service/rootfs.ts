@@ -1,7 +1,7 @@
 import { mkdir, readdir } from "node:fs/promises";
 
 import { Code, CriError, type Logger } from "../cri-api/index.ts";
-import { createKeyedLock, type KeyedLock, SyscallError } from "../native/index.ts";
+import { createKeyedLock, type KeyedLock, SyscallError, type TreeSize } from "../native/index.ts";
 import { type DeclaredVolume, mountDeclaredVolume } from "./declared-volume.ts";
 import type { Digest } from "./digest.ts";
 import type { ImageHost } from "./host.ts";
@@ -17,7 +17,6 @@ import {
 } from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import type { LayerHold, LayerStore } from "./store/layer-store.ts";
-import type { TreeSize } from "./worker/protocol.ts";
 
 /** What a container has written to its root filesystem. */
 export interface RootfsUsage {
@@ -52,7 +51,6 @@ export interface RootfsParts {
   readonly layers: LayerStore;
   readonly host: ImageHost;
   readonly log: Logger;
-  measure(directory: string): Promise<TreeSize>;
 }
 
 interface Rootfs {
@@ -147,8 +145,9 @@ async function addVolume(state: State, containerId: string, image: StoredImage, 
 async function measure(state: State, containerId: string, rootfs: Rootfs): Promise<void> {
   rootfs.isMeasuring = true;
   try {
+    const { measureTree } = state.host;
     const { upper, declaredVolumes } = rootfsHome(state.directory, containerId);
-    const [own, volumes] = await Promise.all([state.measure(upper), state.measure(declaredVolumes)]);
+    const [own, volumes] = await Promise.all([measureTree(upper), measureTree(declaredVolumes)]);
     rootfs.size = { usedBytes: own.usedBytes + volumes.usedBytes, inodes: own.inodes + volumes.inodes };
   } finally {
     rootfs.isMeasuring = false;

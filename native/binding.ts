@@ -107,6 +107,8 @@ export interface Addon {
   makeDirectories(token: number, root: string, path: string, mode: number, uid: number, gid: number): Result;
   writeFifo(token: number, path: string, data: Uint8Array): Result;
   removeTree(token: number, path: string): Result;
+  measureTree(token: number, path: string): Result;
+  releaseMemory(token: number): Result;
   mountOverlay(
     token: number,
     lowerDirs: readonly string[],

@@ -74,6 +74,8 @@ const shapes = {
   makeDirectories: ["token", "text", "text", "number", "number", "number"],
   writeFifo: ["token", "text", "bytes"],
   removeTree: ["token", "text"],
+  measureTree: ["token", "text"],
+  releaseMemory: ["token"],
   mountOverlay: ["token", "texts", "text", "text", "text", "text"],
   mount: ["token", "text", "text", "text", "text", "number"],
   mountBind: ["token", "text", "text", "text", "number", "number", "number"],

@@ -1,9 +1,10 @@
 import { constants } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { link, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
+  measureTree,
   mkdirInRoot,
   readFileBounded,
   readFileInRoot,
@@ -200,6 +201,47 @@ describe("removeTree", () => {
 
   test.each(["/", "//", "relative", "/tmp/..", "/tmp/."])("refuses %j", async (path) => {
     await expect(removeTree(path)).rejects.toMatchObject({ code: "EINVAL" });
+  });
+});
+
+describe("measureTree", () => {
+  test("counts blocks and inodes, hard links once, and follows no link", async () => {
+    await mkdir(inside("a/b/c"), { recursive: true });
+    await writeFile(inside("a/file"), Buffer.alloc(10_000, 1));
+    for (let count = 0; count < 100; count++) {
+      await writeFile(inside(`a/b/${count}`), "x");
+      await link(inside(`a/b/${count}`), inside(`a/b/c/${count}`));
+    }
+    await link(inside("a/file"), inside("a/b/again"));
+    await symlink("/", inside("a/root"));
+    const names = ["", "a", "a/b", "a/b/c", "a/file", "a/root", ...Array.from({ length: 100 }, (_, i) => `a/b/${i}`)];
+    const blocks = await Promise.all(names.map(async (name) => (await lstat(inside(name))).blocks));
+    const usedBytes = blocks.reduce((sum, count) => sum + count * 512, 0);
+    await expect(measureTree(directory)).resolves.toEqual({ usedBytes, inodes: names.length });
+  });
+
+  test("counts a tree deeper than any path", async () => {
+    let fd = syscalls.openDirectory(directory);
+    for (let depth = 0; depth < 1000; depth++) {
+      syscalls.mkdirat(fd, "folder", 0o700);
+      const below = syscalls.openat2InRoot(fd, "folder", constants.O_RDONLY | constants.O_DIRECTORY);
+      syscalls.close(fd);
+      fd = below;
+    }
+    syscalls.close(fd);
+    await expect(measureTree(directory)).resolves.toMatchObject({ inodes: 1001 });
+    await removeTree(inside("folder")); // rm of the test's end stops at such a depth
+  });
+
+  test("what is not there is nothing", async () => {
+    await expect(measureTree(inside("absent"))).resolves.toEqual({ usedBytes: 0, inodes: 0 });
+  });
+
+  test("a link or a file in a folder's place is refused", async () => {
+    await writeFile(inside("file"), "");
+    await symlink("/", inside("link"));
+    await expect(measureTree(inside("file"))).rejects.toMatchObject({ code: "ENOTDIR" });
+    await expect(measureTree(inside("link"))).rejects.toMatchObject({ code: "ENOTDIR" });
   });
 });
 

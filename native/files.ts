@@ -142,6 +142,24 @@ export async function removeTree(path: string): Promise<void> {
   }
 }
 
+/** What a tree takes on its file system. */
+export interface TreeSize {
+  readonly usedBytes: number;
+  readonly inodes: number;
+}
+
+/**
+ * Blocks and inodes of a folder and all below it, as `du` counts them: hard links once, symbolic links not followed,
+ * other mounts not entered. What vanishes meanwhile is left out, and what is not there is nothing.
+ * @throws {SyscallError} ESTALE if a folder is moved elsewhere while its content is being measured.
+ */
+export async function measureTree(path: string): Promise<TreeSize> {
+  const { output } = await getMachine().job("bulk", path, (addon, token) =>
+    addon.measureTree(token, requireAbsolute("open", path)),
+  );
+  return { usedBytes: Number(output.readBigUInt64LE(0)) * 512, inodes: Number(output.readBigUInt64LE(8)) };
+}
+
 /**
  * Writes to a FIFO that somebody reads, without waiting for a reader or for room.
  * @throws {SyscallError} ENXIO if nobody has it open for reading, EAGAIN if it is full, EINVAL if it is no FIFO.

@@ -2,12 +2,14 @@ export { helperPath } from "./binding.ts";
 export { type CapabilitySets, cgroupLayout, type CgroupLayout, kernelCapabilities } from "./facts.ts";
 export { type DirectoryLock, lockDirectory } from "./directory-lock.ts";
 export {
+  measureTree,
   mkdirInRoot,
   readFileBounded,
   readFileInRoot,
   readFilesBounded,
   removeTree,
   resolveInRoot,
+  type TreeSize,
   which,
   writeFifo,
   writeFileAtomically,
@@ -15,6 +17,7 @@ export {
 export { createGzipInflater, type GzipInflater } from "./inflate.ts";
 export { isAlive, openProcess, type ProcessHandle, type ProcessIdentity, processIdentity } from "./identity.ts";
 export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
+export { releaseMemory } from "./memory.ts";
 export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";
 export { resolveMountSources, type SourceInfo, type SourceKind } from "./mount-sources.ts";
 export { type MountEntry, readMountTable } from "./mount-table.ts";

@@ -4,8 +4,10 @@ import { createImageService } from "../image-service/index.ts";
 import type { ImageService } from "../image-service/index.ts";
 import {
   bindMount,
+  measureTree,
   mountOverlay,
   readFileBounded,
+  releaseMemory,
   removeTree,
   resolveInRoot,
   run,
@@ -51,8 +53,10 @@ export async function openServices(parts: WiringParts): Promise<Services> {
       log,
       host: {
         bindMount,
+        measureTree,
         mountOverlay,
         unmount,
+        releaseMemory,
         removeTree,
         resolveInRoot,
         writeFileAtomically,

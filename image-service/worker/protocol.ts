@@ -49,12 +49,7 @@ export interface SignaturesJob {
   readonly registriesDirectory: string;
 }
 
-export interface UsageJob {
-  readonly kind: "usage";
-  readonly directory: string;
-}
-
-export type Job = ResolveJob | LayerJob | SignaturesJob | UsageJob;
+export type Job = ResolveJob | LayerJob | SignaturesJob;
 
 export interface ResolveResult {
   readonly resolution: Resolution;
@@ -66,18 +61,11 @@ export interface LayerResult extends UnpackedLayer {
   readonly host: string;
 }
 
-export interface TreeSize {
-  readonly usedBytes: number;
-  readonly inodes: number;
-}
-
 export type JobResult<T extends Job> = T extends ResolveJob
   ? ResolveResult
   : T extends LayerJob
     ? LayerResult
-    : T extends SignaturesJob
-      ? readonly ImageSignature[]
-      : TreeSize;
+    : readonly ImageSignature[];
 
 /** How far a layer has come. */
 export interface LayerProgress {

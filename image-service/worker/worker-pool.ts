@@ -22,6 +22,8 @@ export interface RunOptions {
 
 export interface WorkerPoolOptions {
   readonly onToken: (key: string, token: Token) => void;
+  /** The last thread has ended: what the work left in memory can go. */
+  readonly onIdle: () => void;
   readonly maxThreads?: number | undefined;
   readonly idleMs?: number | undefined;
 }
@@ -53,7 +55,10 @@ function bytesOn(thread: ImageThread): number {
 function endThread(pool: PoolState, thread: ImageThread, why: string): void {
   clearTimeout(pool.threads.get(thread));
   pool.threads.delete(thread);
-  const ending = thread.end(why).finally(() => pool.endings.delete(ending));
+  const ending = thread.end(why).finally(() => {
+    pool.endings.delete(ending);
+    if (!pool.isClosed && pool.threads.size + pool.endings.size === 0) pool.options.onIdle();
+  });
   pool.endings.add(ending);
 }
 

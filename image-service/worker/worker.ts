@@ -4,8 +4,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { FromWorker, Job, JobResult, ThreadData, ToWorker } from "./protocol.ts";
 import type { JobEvents } from "./registry-jobs.ts";
 
-// The entry of an image worker: takes jobs, answers each once. What a job needs is loaded with its first one; the
-// registry client alone costs megabytes that a measurement does without.
+// The entry of an image worker: takes jobs, answers each once. What a job needs is loaded with its first one, when the
+// compile cache is at hand.
 
 const port = parentPort;
 if (port === null) throw new Error("this module runs as a worker thread only");
@@ -17,7 +17,6 @@ const running = new Map<number, AbortController>();
 const send = (message: FromWorker): void => port.postMessage(message);
 
 async function run(job: Job, events: JobEvents, signal: AbortSignal): Promise<JobResult<Job>> {
-  if (job.kind === "usage") return await (await import("./usage-job.ts")).runUsage(job.directory, signal);
   const jobs = await import("./registry-jobs.ts");
   flushCompileCache(); // a thread is ended from outside, where nothing would be saved
   if (job.kind === "signatures") return await (await import("./signatures-job.ts")).runSignatures(job, events, signal);

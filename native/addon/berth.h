@@ -110,6 +110,7 @@ extern const struct entry mount_job_entries[];
 extern const struct entry namespace_job_entries[];
 extern const struct entry inflate_entries[];
 extern const struct entry attribute_entries[];
+extern const struct entry memory_entries[];
 
 /* files.c */
 int write_all(int fd, const uint8_t *data, size_t length); /* -1 with errno */
@@ -119,6 +120,10 @@ void job_read_all(int fd, size_t limit, struct job *job);
 void job_read_each(struct job *job, void (*read_one)(struct job *one));
 
 /* tree.c */
+struct tree_size {
+  uint64_t blocks, inodes;
+};
 int64_t remove_tree(const char *path, const char **step);
+int64_t measure_tree(const char *path, struct tree_size *size, const char **step);
 
 #endif

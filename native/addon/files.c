@@ -314,6 +314,28 @@ static napi_value js_remove_tree(napi_env env, napi_callback_info info) {
   return job_start(job, &args);
 }
 
+/* strings: 0 path. Answers two 64-bit words: blocks of 512 bytes, inodes */
+static void measure_tree_job(struct job *job) {
+  struct tree_size size = {0, 0};
+  job->result = measure_tree(job->strings[0], &size, &job->step);
+  if (job->result < 0) return;
+  job->output = malloc(sizeof size);
+  if (job->output == NULL) {
+    job_fail(job, "stat", ENOMEM);
+    return;
+  }
+  memcpy(job->output, &size, sizeof size);
+  job->output_length = sizeof size;
+}
+
+static napi_value js_measure_tree(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, measure_tree_job);
+  job_take_string(job, 0, &args, 1);
+  return job_start(job, &args);
+}
+
 const struct entry file_job_entries[] = {
     {"writeFile", js_write_file},
     {"readFile", js_read_file},
@@ -322,5 +344,6 @@ const struct entry file_job_entries[] = {
     {"makeDirectories", js_make_directories},
     {"writeFifo", js_write_fifo},
     {"removeTree", js_remove_tree},
+    {"measureTree", js_measure_tree},
     {NULL, NULL},
 };

@@ -20,7 +20,7 @@ static bool export_entries(napi_env env, napi_value exports, const struct entry 
 NAPI_MODULE_INIT() {
   const struct entry *tables[] = {event_entries,  process_entries,   path_entries,         socket_entries,
                                   file_job_entries, mount_job_entries, namespace_job_entries, inflate_entries,
-                                  attribute_entries};
+                                  attribute_entries, memory_entries};
   struct instance *instance = instance_create(env);
   if (instance == NULL) {
     napi_throw_error(env, NULL, "native addon: out of memory");
