@@ -1,8 +1,8 @@
 import path from "node:path";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { useDaemon } from "./harness/fixture.ts";
 import { nodeProgram, repository } from "./harness/repository.ts";
-import { tryCommand } from "./harness/run-command.ts";
+import { runCommand, tryCommand } from "./harness/run-command.ts";
 
 const berth = useDaemon({ pull: [] });
 
@@ -24,10 +24,12 @@ async function succeed(...args: readonly string[]): Promise<string> {
   return stdout;
 }
 
-afterEach(async () => {
+async function removeImages(): Promise<void> {
   for (const { id } of (await berth.call("ListImages")).images)
     await berth.call("RemoveImage", { image: { image: id } });
-});
+}
+
+afterEach(removeImages);
 
 test("images are pulled with progress, listed, inspected and removed", async () => {
   const name = berth.image("busybox");
@@ -81,4 +83,65 @@ test.each([
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(text);
   expect(stderr).not.toMatch(/\n\s+at /u);
+});
+
+/** Skopeo with no memory of its own on the machine, and images for whatever platform. */
+function skopeo(...args: readonly string[]): Promise<string> {
+  const env = { _CONTAINERS_ROOTLESS_UID: "1", XDG_DATA_HOME: path.join(berth.workspace.directory, "skopeo") };
+  return runCommand(["skopeo", "--insecure-policy", "--tmpdir", berth.workspace.directory, ...args], { env });
+}
+
+describe("images travel as archives", () => {
+  const at = (file: string): string => path.join(berth.workspace.directory, file);
+  const idOf = async (image: string): Promise<string | undefined> =>
+    (await berth.call("ImageStatus", { image: { image } })).image?.id;
+
+  test("from Berth to skopeo and umoci and back, with the same id", async () => {
+    const name = berth.image("layers");
+    await succeed("pull", name);
+    const id = await idOf(name);
+    await succeed("export", name, "-o", at("berth.tar"));
+    await removeImages();
+    for (const [kind, target] of [
+      ["docker-archive", `docker-archive:${at("docker.tar")}:registry.example/team/layers:docker`],
+      ["oci-archive", `oci-archive:${at("oci.tar")}:registry.example/team/layers:oci`],
+    ] as const) {
+      await skopeo("copy", "--quiet", `${kind}:${at("berth.tar")}`, target);
+      await succeed("import", target.split(":")[1] ?? "");
+      expect(await idOf(`registry.example/team/layers:${kind.split("-")[0]}`)).toBe(id); // the config's digest
+      await removeImages();
+    }
+    await runCommand(["mkdir", at("layout")]);
+    await runCommand(["tar", "-xf", at("berth.tar"), "-C", at("layout")]);
+    await runCommand(["umoci", "unpack", "--image", `${at("layout")}:1`, at("bundle")]);
+    expect(await runCommand(["cat", at("bundle/rootfs/odd/kept")])).toBe("kept");
+  });
+
+  test("through standard input and output, compressed, and run", async () => {
+    const name = berth.image("busybox");
+    await succeed("pull", name);
+    const id = await idOf(name);
+    const command = `${nodeProgram} ${path.join(repository, "server/main.ts")} images`;
+    const flags = `--socket ${berth.daemon.socketPath}`;
+    await runCommand(["sh", "-c", `${command} export ${name} ${flags} | gzip -1 > ${at("image.tar.gz")}`]);
+    await removeImages();
+    await runCommand(["sh", "-c", `${command} import ${flags} < ${at("image.tar.gz")}`]);
+    expect(await idOf(name)).toBe(id);
+    const pod = await berth.runPod();
+    const containerId = await berth.startContainer(pod);
+    expect(await berth.shell(containerId, "echo alive")).toBe("alive");
+    await berth.removePod(pod.id);
+  });
+
+  test("what is refused leaves nothing", async () => {
+    const before = await berth.findTraces();
+    await runCommand(["sh", "-c", `head -c 100000 /dev/urandom > ${at("noise")}`]);
+    const { exitCode, stderr } = await images("import", at("noise"));
+    expect({ exitCode, stderr }).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(/^berth: cannot import the archive: .+\n$/u) as string,
+    });
+    await runCommand(["rm", at("noise")]);
+    await berth.expectNothingNew(before);
+  });
 });

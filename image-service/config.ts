@@ -11,7 +11,7 @@ export interface TrustConfig extends PolicyPlaces {
 
 /** The image service's slice of the configuration. */
 export interface ImageServiceConfig {
-  /** Absolute path; `images`, `layers` and `containers` are made in it, for root alone (0700). */
+  /** Absolute path; `images`, `layers`, `imports` and `containers` are made in it, for root alone (0700). */
   readonly root: string;
   /** Mirrors, and permission for plain HTTP, by registry host as it stands in references: `docker.io`. */
   readonly registries: Registries;

@@ -9,6 +9,8 @@ import { type ImageUse, requireImageAllowed } from "./image-allow.ts";
 import { findImage } from "./image-find.ts";
 import { imageFsInfo } from "./image-fs-info.ts";
 import { followPull } from "./image-follow.ts";
+import { exportImages } from "./image-export.ts";
+import { importImages } from "./image-import.ts";
 import { createImagePuller } from "./image-pull.ts";
 import { removeImage } from "./image-remove.ts";
 import { imageStatus, listImages } from "./image-status.ts";
@@ -16,16 +18,17 @@ import { createPinning } from "./pinned.ts";
 import { hostPlatform, type Platform } from "./platform.ts";
 import type { PullProgress } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
-import { createTokenCache, type Token } from "./registry/tokens.ts";
-import { openRootfsStore, type RootfsUsage } from "./rootfs.ts";
+import { defaultLimits } from "./registry/limits.ts";
+import { createTokenCache, type Token, type TokenCache } from "./registry/tokens.ts";
+import { openRootfsStore, type RootfsStore, type RootfsUsage } from "./rootfs.ts";
 import type { RootfsView } from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import { createImageFiles } from "./store/image-files.ts";
-import { openImageStore } from "./store/image-store.ts";
+import { type ImageStore, openImageStore } from "./store/image-store.ts";
 import { createLayerFiles } from "./store/layer-files.ts";
-import { openLayerStore } from "./store/layer-store.ts";
+import { type LayerStore, openLayerStore } from "./store/layer-store.ts";
 import { openImageTrust } from "./trust/image-trust.ts";
-import { createWorkerPool } from "./worker/worker-pool.ts";
+import { createWorkerPool, type WorkerPool } from "./worker/worker-pool.ts";
 
 /** What the image service is made of. */
 export interface ImageServiceParts {
@@ -59,6 +62,24 @@ export interface ImageService extends AsyncDisposable {
 
   /** Pulls as `pullImage` does, and tells on the way how far it has come. */
   followPull(call: Call, request: berth.FollowPullRequest): AsyncIterable<Init<berth.FollowPullResponse>>;
+  /**
+   * Takes an archive of images, of docker or OCI, plain or compressed, and names what it brought. On failure nothing
+   * of it is left.
+   *
+   * @throws {CriError} `InvalidArgument` for an archive that is malformed, hostile or has not what was asked for,
+   *   `ResourceExhausted` for a full disk.
+   */
+  importImages(
+    call: Call,
+    requests: AsyncIterable<berth.ImportImagesRequest>,
+  ): AsyncIterable<Init<berth.ImportImagesResponse>>;
+  /**
+   * Gives an archive of images in pieces: an OCI layout and a docker archive at once, layers uncompressed.
+   *
+   * @throws {CriError} `NotFound`; `DataLoss` when a layer is not what was unpacked, `FailedPrecondition` when it
+   *   cannot be made an archive again.
+   */
+  exportImages(call: Call, request: berth.ExportImagesRequest): AsyncIterable<Init<berth.ExportImagesResponse>>;
   /** How far the pulls under way have come. */
   pullsInProgress(): readonly PullProgress[];
 
@@ -119,17 +140,16 @@ async function readPlatform(host: ImageHost): Promise<Platform> {
   return hostPlatform(cpuinfo?.toString("latin1"));
 }
 
-/**
- * Opens the store below `config.root`: loads its images, removes what interrupted pulls and removals left.
- *
- * @throws if the folders cannot be made or read.
- */
-export async function createImageService(parts: ImageServiceParts): Promise<ImageService> {
-  const { log, host } = parts;
-  const config = { ...parts.config, platform: parts.config.platform ?? (await readPlatform(host)) };
-  await mkdir(config.root, { recursive: true, mode: 0o700 });
-  await using undo = new AsyncDisposableStack();
+/** What is on the disk, and the threads that write it. */
+interface Stores {
+  readonly layers: LayerStore;
+  readonly images: ImageStore;
+  readonly rootfs: RootfsStore;
+  readonly tokens: TokenCache;
+  readonly pool: WorkerPool;
+}
 
+async function openStores({ config, log, host }: ImageServiceParts, undo: AsyncDisposableStack): Promise<Stores> {
   const bootId = await readBootId(host);
   const layersDirectory = join(config.root, "layers");
   const layerFiles = createLayerFiles({ directory: layersDirectory, bootId, host, log });
@@ -151,9 +171,29 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
       log,
     }),
   );
+  return { layers, images, rootfs, tokens, pool };
+}
+
+/**
+ * Opens the store below `config.root`: loads its images, removes what interrupted pulls, imports and removals left.
+ *
+ * @throws if the folders cannot be made or read.
+ */
+export async function createImageService(parts: ImageServiceParts): Promise<ImageService> {
+  const { log, host } = parts;
+  const config = { ...parts.config, platform: parts.config.platform ?? (await readPlatform(host)) };
+  await mkdir(config.root, { recursive: true, mode: 0o700 });
+  await using undo = new AsyncDisposableStack();
+  const { layers, images, rootfs, tokens, pool } = await openStores(parts, undo);
   const trust = await openImageTrust({ host, places: config.trust, directory: join(config.root, "gpg") });
   const puller = undo.use(createImagePuller({ config, images, layers, pool, tokens, trust, log }));
   await layers.sweep();
+  const imports = join(config.root, "imports");
+  await host.removeTree(imports); // of a killed daemon
+  await mkdir(imports, { mode: 0o700 });
+  const limits = { ...defaultLimits, ...config.limits };
+  const { platform } = config;
+  const stored = { images, layers, pool, limits };
   const owned = undo.move();
   const requireImage = (reference: string): StoredImage => {
     const image = findImage(images, reference);
@@ -168,6 +208,8 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     removeImage: (call, request) => removeImage(images, call, request),
     imageFsInfo: async () => imageFsInfo(config.root, layers, rootfs),
     followPull: (call, request) => followPull(puller, call, request),
+    importImages: (call, requests) => importImages({ ...stored, directory: imports, platform, host }, call, requests),
+    exportImages: (call, request) => exportImages(stored, call, request),
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
     requireAllowed: (use, signal) => requireImageAllowed(trust, use, signal),

@@ -1,3 +1,6 @@
+import { Code, CriError } from "../cri-api/index.ts";
+import { quote } from "./reference.ts";
+
 /** An OCI platform, by Go's names: `linux`, `amd64`, variant `v8`. */
 export interface Platform {
   readonly os: string;
@@ -38,6 +41,14 @@ export function amd64Variant(cpuinfo: string): string | undefined {
 export function hostPlatform(cpuinfo = ""): Platform {
   const platform = goArchitectures[process.arch] ?? { os: "linux", architecture: process.arch };
   return platform.architecture === "amd64" ? { ...platform, variant: amd64Variant(cpuinfo) } : platform;
+}
+
+/** Reads `os/architecture[/variant]`. @throws {CriError} `InvalidArgument`. */
+export function parsePlatform(text: string): Platform {
+  const [, os, architecture, variant] = /^([a-z0-9]{1,32})\/([a-z0-9]{1,32})(?:\/([a-z0-9.]{1,32}))?$/.exec(text) ?? [];
+  if (os === undefined || architecture === undefined)
+    throw new CriError(Code.InvalidArgument, `${quote(text)} is no platform such as linux/arm64/v8`);
+  return { os, architecture, variant };
 }
 
 export function formatPlatform(platform: Platform): string {

@@ -1,5 +1,5 @@
 import type { berth, cri } from "../cri-api/index.ts";
-import type { HandlerTable, StreamHandler, UnaryHandler } from "./handlers.ts";
+import type { DuplexHandler, HandlerTable, StreamHandler, UnaryHandler } from "./handlers.ts";
 import { streamList } from "./list-streams.ts";
 
 /** What this file needs of the image-service room. */
@@ -10,6 +10,8 @@ export interface ImageRpcs {
   readonly removeImage: UnaryHandler<"RemoveImage">;
   readonly imageFsInfo: UnaryHandler<"ImageFsInfo">;
   readonly followPull: StreamHandler<"FollowPull">;
+  readonly importImages: DuplexHandler<"ImportImages">;
+  readonly exportImages: StreamHandler<"ExportImages">;
 }
 
 type Names = keyof cri.ImageServiceMethods | keyof berth.ImageAdminMethods;
@@ -27,8 +29,8 @@ export function imageHandlers(images: ImageRpcs): HandlerTable<Names> {
     RemoveImage: (call, request) => images.removeImage(call, request),
     ImageFsInfo: (call, request) => images.imageFsInfo(call, request),
     FollowPull: (call, request) => images.followPull(call, request),
-    ImportImages: "unimplemented",
-    ExportImages: "unimplemented",
+    ImportImages: (call, requests) => images.importImages(call, requests),
+    ExportImages: (call, request) => images.exportImages(call, request),
     VerifyImages: "unimplemented",
   };
 }

@@ -78,7 +78,6 @@ async function verifyContent(layer: LayerToVerify, faults: Map<string, string>):
  * owners and link targets by the archive's headers.
  *
  * @returns what is wrong with it; nothing when it is whole.
- * @throws `ENOENT` when it has no skeleton to compare with.
  */
 export async function verifyLayer(layer: LayerToVerify): Promise<string | undefined> {
   const faults = new Map<string, string>();
@@ -87,6 +86,7 @@ export async function verifyLayer(layer: LayerToVerify): Promise<string | undefi
   } catch (thrown) {
     if (thrown instanceof LayerError) return thrown.message;
     if (thrown instanceof SyscallError) return thrown.message; // a folder is a folder no more
+    if (thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT") return "its folder is missing";
     throw thrown;
   }
   const [first] = faults;

@@ -7,6 +7,8 @@ export interface PullLimits {
   readonly layers: number;
   /** Uncompressed bytes of one layer: the end of a decompression bomb. */
   readonly layerBytes: number;
+  /** An archive of images that is imported, decompressed. */
+  readonly archiveBytes: number;
   readonly layerEntries: number;
   readonly pathDepth: number;
   /** Extended headers (pax, GNU long names) in front of one entry, in bytes. */
@@ -19,6 +21,7 @@ export const defaultLimits: PullLimits = {
   tokenBytes: 256 << 10,
   layers: 200,
   layerBytes: 256 * 2 ** 30,
+  archiveBytes: 1024 * 2 ** 30,
   layerEntries: 1_000_000,
   pathDepth: 512,
   tarMetadataBytes: 1 << 20,

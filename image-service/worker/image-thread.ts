@@ -11,6 +11,7 @@ export interface PendingJob {
   readonly job: Job;
   readonly signal: AbortSignal;
   readonly onProgress: ((progress: LayerProgress) => void) | undefined;
+  readonly onPiece: ((bytes: Uint8Array) => Promise<void>) | undefined;
   readonly resolve: (result: JobResult<Job>) => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -41,6 +42,18 @@ function settle(pending: PendingJob, message: Extract<FromWorker, { kind: "done"
   else pending.reject(new CriError(message.code, message.message));
 }
 
+type Running = PendingJob & { readonly abort: () => void };
+type Piece = Extract<FromWorker, { kind: "piece" }>;
+
+async function takePiece(job: Running | undefined, piece: Piece, post: (message: ToWorker) => void): Promise<void> {
+  try {
+    await job?.onPiece?.(piece.bytes);
+    post({ kind: "taken", id: piece.id });
+  } catch {
+    job?.abort(); // whoever took the pieces has gone, and knows why
+  }
+}
+
 /** A thread does not inherit the main thread's compile cache; with it, it starts in a third of the time. */
 function threadData(): ThreadData {
   const directory = getCompileCacheDir(); // with a folder for this Node's version at its end
@@ -48,7 +61,7 @@ function threadData(): ThreadData {
 }
 
 export function startImageThread(events: ThreadEvents): ImageThread {
-  const jobs = new Map<number, PendingJob & { readonly abort: () => void }>();
+  const jobs = new Map<number, Running>();
   const worker = new Worker(new URL("./worker.ts", import.meta.url), {
     name: "berth-image",
     env: {},
@@ -79,6 +92,7 @@ export function startImageThread(events: ThreadEvents): ImageThread {
   worker.on("message", (message: FromWorker) => {
     if (message.kind === "token") events.onToken(message.key, message.token);
     else if (message.kind === "progress") jobs.get(message.id)?.onProgress?.(message.progress);
+    else if (message.kind === "piece") void takePiece(jobs.get(message.id), message, post);
     else {
       const pending = take(message.id);
       if (pending !== undefined) settle(pending, message);

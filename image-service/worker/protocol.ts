@@ -1,4 +1,6 @@
 import type { Code } from "../../cri-api/index.ts";
+import type { ArchivedLayer, Selection } from "../archive/contents.ts";
+import type { NamedImage } from "../archive/names.ts";
 import type { Digest } from "../digest.ts";
 import type { UnpackedLayer } from "../layer/unpack.ts";
 import type { ImageReference } from "../reference.ts";
@@ -49,7 +51,59 @@ export interface SignaturesJob {
   readonly registriesDirectory: string;
 }
 
-export type Job = ResolveJob | LayerJob | SignaturesJob;
+/** Finds the images of an archive on the disk. */
+export interface ReadArchiveJob {
+  readonly kind: "read-archive";
+  readonly what: string;
+  /** A file of ours; when it is compressed, the plain archive is put beside it. */
+  readonly path: string;
+  readonly selection: Selection;
+  /** The name that the caller gives; empty for the archive's own. */
+  readonly name: string;
+}
+
+/** Unpacks a layer out of an archive. */
+export interface UnpackJob {
+  readonly kind: "unpack";
+  readonly what: string;
+  /** The plain archive. */
+  readonly path: string;
+  readonly layer: ArchivedLayer;
+  /** As of a {@link LayerJob}. */
+  readonly directory: string;
+  readonly limits: PullLimits;
+}
+
+/** Gives the archive of an unpacked layer, in pieces, and fails at its end when that is not what was unpacked. */
+export interface ReassembleJob {
+  readonly kind: "reassemble";
+  readonly what: string;
+  readonly directory: string;
+  readonly diffId: Digest;
+  readonly limits: PullLimits;
+}
+
+/** Holds an unpacked layer against its digest. */
+export interface VerifyJob {
+  readonly kind: "verify";
+  readonly directory: string;
+  readonly diffId: Digest;
+  readonly limits: PullLimits;
+}
+
+export type Job = ResolveJob | LayerJob | SignaturesJob | ReadArchiveJob | UnpackJob | ReassembleJob | VerifyJob;
+
+export interface ArchiveContents {
+  /** The plain archive. */
+  readonly path: string;
+  readonly images: readonly NamedImage[];
+}
+
+/** What a look at a layer has shown; without its archive's skeleton there is nothing to compare with. */
+export interface Verdict {
+  readonly outcome: "whole" | "damaged" | "unchecked";
+  readonly detail: string;
+}
 
 export interface ResolveResult {
   readonly resolution: Resolution;
@@ -61,11 +115,16 @@ export interface LayerResult extends UnpackedLayer {
   readonly host: string;
 }
 
-export type JobResult<T extends Job> = T extends ResolveJob
-  ? ResolveResult
-  : T extends LayerJob
-    ? LayerResult
-    : readonly ImageSignature[];
+interface Results {
+  readonly resolve: ResolveResult;
+  readonly layer: LayerResult;
+  readonly signatures: readonly ImageSignature[];
+  readonly "read-archive": ArchiveContents;
+  readonly unpack: LayerResult;
+  readonly reassemble: undefined;
+  readonly verify: Verdict;
+}
+export type JobResult<T extends Job> = Results[T["kind"]];
 
 /** How far a layer has come. */
 export interface LayerProgress {
@@ -80,7 +139,11 @@ export interface ThreadData {
   readonly compileCacheDirectory: string | undefined;
 }
 
+/** Pieces of a {@link ReassembleJob} that may be on their way at once. */
+export const maxPieces = 4;
+
 export type ToWorker =
+  | { readonly kind: "taken"; readonly id: number }
   | { readonly kind: "start"; readonly id: number; readonly job: Job }
   | { readonly kind: "abort"; readonly id: number };
 
@@ -88,4 +151,5 @@ export type FromWorker =
   | { readonly kind: "done"; readonly id: number; readonly result: JobResult<Job> }
   | { readonly kind: "failed"; readonly id: number; readonly code: Code; readonly message: string }
   | { readonly kind: "progress"; readonly id: number; readonly progress: LayerProgress }
+  | { readonly kind: "piece"; readonly id: number; readonly bytes: Uint8Array }
   | { readonly kind: "token"; readonly key: string; readonly token: Token };

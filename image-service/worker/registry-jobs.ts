@@ -15,6 +15,8 @@ import type { LayerJob, LayerProgress, LayerResult, RegistryAccess, ResolveJob, 
 export interface JobEvents {
   onProgress(progress: LayerProgress): void;
   onToken(key: string, token: Token): void;
+  /** Resolves when there may be more. */
+  onPiece(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
 const progressIntervalMs = 500;

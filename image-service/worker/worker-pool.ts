@@ -18,6 +18,8 @@ export interface WorkerPool extends AsyncDisposable {
 export interface RunOptions {
   readonly signal: AbortSignal;
   readonly onProgress?: ((progress: LayerProgress) => void) | undefined;
+  /** Takes the pieces of a reassembled layer in their order; the job waits for it. */
+  readonly onPiece?: ((bytes: Uint8Array) => Promise<void>) | undefined;
 }
 
 export interface WorkerPoolOptions {
@@ -43,13 +45,21 @@ interface PoolState {
   isClosed: boolean;
 }
 
+/** The others are short, or others wait for them. */
+const layerJobs: ReadonlySet<Job["kind"]> = new Set(["layer", "unpack", "reassemble", "verify"]);
+
 function layersOn(thread: ImageThread): number {
-  return [...thread.jobs.values()].filter(({ job }) => job.kind === "layer").length;
+  return [...thread.jobs.values()].filter(({ job }) => layerJobs.has(job.kind)).length;
+}
+
+function sizeOf(job: Job): number {
+  if (job.kind === "layer") return job.layer.size;
+  return job.kind === "unpack" ? job.layer.member.size : 0;
 }
 
 /** Bytes that the thread's layers came with: each takes its thread for as long as it is large. */
 function bytesOn(thread: ImageThread): number {
-  return [...thread.jobs.values()].reduce((sum, { job }) => sum + (job.kind === "layer" ? job.layer.size : 0), 0);
+  return [...thread.jobs.values()].reduce((sum, { job }) => sum + sizeOf(job), 0);
 }
 
 function endThread(pool: PoolState, thread: ImageThread, why: string): void {
@@ -86,7 +96,7 @@ function retireLater(pool: PoolState, thread: ImageThread): void {
 
 /** The least busy thread, or a new one while all are busy and there may be more; nothing when a layer has to wait. */
 function chooseThread(pool: PoolState, { job }: PendingJob): ImageThread | undefined {
-  const hasRoom = (thread: ImageThread): boolean => job.kind !== "layer" || layersOn(thread) < layersPerThread;
+  const hasRoom = (thread: ImageThread): boolean => !layerJobs.has(job.kind) || layersOn(thread) < layersPerThread;
   const [least] = [...pool.threads.keys()]
     .filter(hasRoom)
     .sort((left, right) => bytesOn(left) - bytesOn(right) || left.jobs.size - right.jobs.size);
@@ -103,11 +113,11 @@ function dispatch(pool: PoolState): void {
   }
 }
 
-function enqueue(pool: PoolState, job: Job, { signal, onProgress }: RunOptions): Promise<JobResult<Job>> {
+function enqueue(pool: PoolState, job: Job, { signal, onProgress, onPiece }: RunOptions): Promise<JobResult<Job>> {
   signal.throwIfAborted();
   if (pool.isClosed) throw new CriError(Code.Unavailable, "the image service is shutting down");
   const { promise, resolve, reject } = Promise.withResolvers<JobResult<Job>>();
-  const pending: PendingJob = { job, signal, onProgress, resolve, reject };
+  const pending: PendingJob = { job, signal, onProgress, onPiece, resolve, reject };
   pool.queue.push(pending);
   dispatch(pool);
   const leave = (): void => {

@@ -1,4 +1,5 @@
 import { Code, CriError } from "../../cri-api/index.ts";
+import { exportImages, importImages } from "./archive.ts";
 import { type Client, connectClient } from "../client.ts";
 import { ConfigError, loadConfig } from "../config.ts";
 import { inspectImages, listImages } from "./list.ts";
@@ -30,6 +31,12 @@ const commands: Readonly<Record<string, Command>> = {
   pull: { run: pullImages, names: [1, many], options: { json: flag, username: value, "password-stdin": flag } },
   inspect: { run: inspectImages, names: [1, many], options: {} },
   remove: { run: removeImages, names: [1, many], options: {} },
+  import: {
+    run: importImages,
+    names: [0, 1],
+    options: { json: flag, name: value, platform: value, "all-platforms": flag },
+  },
+  export: { run: exportImages, names: [1, many], options: { output: { type: "string", short: "o" } } },
   prune: { run: pruneImages, names: [0, 0], options: { json: flag, "older-than": value } },
 };
 

@@ -1,0 +1,165 @@
+import { once } from "node:events";
+import { dirname } from "node:path";
+import { PassThrough } from "node:stream";
+
+import { type berth, type Call, Code, CriError, type Init } from "../cri-api/index.ts";
+import { blobPath } from "./archive/archive.ts";
+import { manifestOf } from "./archive/manifest-of.ts";
+import { archiveEnd, fileHeader, paddingOf, smallFile } from "./archive/tar-writer.ts";
+import type { Digest } from "./digest.ts";
+import { findImage } from "./image-find.ts";
+import { formatReference, parseImageReference, quote } from "./reference.ts";
+import { mediaTypes } from "./registry/manifest.ts";
+import type { PullLimits } from "./registry/limits.ts";
+import type { StoredImage } from "./store/image-record.ts";
+import type { ImageStore } from "./store/image-store.ts";
+import type { LayerStore } from "./store/layer-store.ts";
+import type { WorkerPool } from "./worker/worker-pool.ts";
+
+export interface ExportParts {
+  readonly images: ImageStore;
+  readonly layers: LayerStore;
+  readonly pool: WorkerPool;
+  readonly limits: PullLimits;
+}
+
+/** An image as the archive has it, and the names it has there. */
+interface Exported {
+  readonly image: StoredImage;
+  readonly configJson: string;
+  readonly manifest: ReturnType<typeof manifestOf>;
+  readonly tags: readonly string[];
+}
+
+interface Wanted {
+  readonly image: StoredImage;
+  readonly tags: readonly string[];
+}
+
+/** The images, each once: under the tag it was asked for, or all its tags when that was an id or a digest. */
+function findWanted({ images }: ExportParts, texts: readonly string[]): readonly Wanted[] {
+  if (texts.length === 0) throw new CriError(Code.InvalidArgument, "no image to export was named");
+  const wanted = new Map<string, Wanted>();
+  for (const text of texts) {
+    const image = findImage(images, text);
+    if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(text)} not found`);
+    if (image.type !== "image")
+      throw new CriError(Code.FailedPrecondition, `${quote(text)} is an artifact and cannot be exported`);
+    const asked = image.repoTags.filter((tag) => tag === nameOf(text));
+    const tags = asked.length > 0 ? asked : image.repoTags;
+    wanted.set(image.id, { image, tags: [...new Set([...(wanted.get(image.id)?.tags ?? []), ...tags])] });
+  }
+  return [...wanted.values()];
+}
+
+/** The full name that a request spelled; nothing where it gave an id. */
+function nameOf(text: string): string | undefined {
+  return /^(?:sha256:)?[0-9a-f]{3,64}$/.test(text) ? undefined : formatReference(parseImageReference(text));
+}
+
+async function describe(parts: ExportParts, { image, tags }: Wanted): Promise<Exported> {
+  const configJson = await parts.images.readConfig(image.id);
+  if (configJson === undefined) throw new CriError(Code.NotFound, `image ${quote(image.id)} not found`);
+  const layers = image.layers.map(({ diffId }) => ({
+    diffId,
+    sizeBytes: parts.layers.get(diffId)?.uncompressedBytes ?? 0,
+  }));
+  return { image, configJson, tags, manifest: manifestOf({ id: image.id, configJson, layers }) };
+}
+
+function indexOf(exported: readonly Exported[]): string {
+  const manifests = exported.flatMap(({ manifest, image, tags }) => {
+    const descriptor = {
+      mediaType: mediaTypes.ociManifest,
+      digest: manifest.digest,
+      size: Buffer.byteLength(manifest.json),
+      platform: image.platform,
+    };
+    const named = tags.map((name) => ({
+      ...descriptor,
+      annotations: {
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name.slice(name.lastIndexOf(":") + 1),
+      },
+    }));
+    return named.length > 0 ? named : [descriptor];
+  });
+  return JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests });
+}
+
+function dockerManifestOf(exported: readonly Exported[]): string {
+  return JSON.stringify(
+    exported.map(({ image, tags }) => ({
+      Config: blobPath(image.id),
+      RepoTags: tags,
+      Layers: image.layers.map(({ diffId }) => blobPath(diffId)),
+    })),
+  );
+}
+
+/** The layer's archive from a worker; it is held against its digest there as it goes by. */
+async function* layerBytes(parts: ExportParts, diffId: Digest, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+  const left = new AbortController();
+  const stream = new PassThrough();
+  const job = {
+    kind: "reassemble",
+    what: `cannot export layer ${diffId}`,
+    directory: dirname(parts.layers.rootOf(diffId)),
+    diffId,
+    limits: parts.limits,
+  } as const;
+  const stop = AbortSignal.any([signal, left.signal]);
+  const onPiece = async (bytes: Uint8Array): Promise<void> => {
+    if (!stream.write(bytes)) await once(stream, "drain", { signal: stop });
+  };
+  const done = parts.pool.run(job, { signal: stop, onPiece }).then(
+    () => stream.end(),
+    (thrown: unknown) => stream.destroy(thrown instanceof Error ? thrown : new Error(String(thrown))),
+  );
+  try {
+    yield* stream as AsyncIterable<Buffer>;
+  } finally {
+    left.abort();
+    await done;
+  }
+}
+
+async function* archiveOf(parts: ExportParts, call: Call, wanted: readonly Wanted[]): AsyncGenerator<Uint8Array, void> {
+  const exported = await Promise.all(wanted.map((each) => describe(parts, each)));
+  yield smallFile("oci-layout", JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+  const blobs = new Map(
+    exported.flatMap(({ image, configJson, manifest }) => [
+      [image.id, configJson] as const,
+      [manifest.digest, manifest.json] as const,
+    ]),
+  );
+  for (const [digest, content] of blobs) yield smallFile(blobPath(digest), content);
+  for (const diffId of new Set(exported.flatMap(({ image }) => image.layers.map((layer) => layer.diffId)))) {
+    const size = parts.layers.get(diffId)?.uncompressedBytes ?? 0;
+    yield fileHeader(blobPath(diffId), size);
+    yield* layerBytes(parts, diffId, call.signal);
+    yield paddingOf(size);
+  }
+  yield smallFile("index.json", indexOf(exported));
+  yield smallFile("manifest.json", dockerManifestOf(exported));
+  yield archiveEnd;
+}
+
+/**
+ * ExportImages: one archive that is an OCI layout and a docker archive at once. Configs, and so the images' ids, are
+ * kept to the byte; layers are given uncompressed, as the config names them, under manifests of our own.
+ */
+export async function* exportImages(
+  parts: ExportParts,
+  call: Call,
+  request: berth.ExportImagesRequest,
+): AsyncGenerator<Init<berth.ExportImagesResponse>, void> {
+  const wanted = findWanted(parts, request.images);
+  const hold = parts.layers.hold(wanted.flatMap(({ image }) => image.layers.map(({ diffId }) => diffId)));
+  try {
+    for await (const chunk of archiveOf(parts, call, wanted)) yield { chunk };
+    call.log.info({ imageIds: wanted.map(({ image }) => image.id) }, "images exported");
+  } finally {
+    await hold.release();
+  }
+}
