@@ -25,7 +25,7 @@ describe("what the daemon says of itself", () => {
   });
   test("Status: conditions, a handler per runtime and the default one without a name, features", async () => {
     const answer = await berth.call("Status", { verbose: true });
-    expect(await conditions()).toEqual({ RuntimeReady: true, NetworkReady: true });
+    expect(await conditions()).toEqual({ RuntimeReady: true, NetworkReady: true, RegistriesReady: true });
     expect(answer.runtimeHandlers.map((handler) => handler.name).toSorted()).toEqual(["", "crun", "runc"]);
     expect(answer.features?.supplementalGroupsPolicy).toBe(true);
     expect(JSON.parse(answer.info["config"] ?? "")).toBeTypeOf("object");

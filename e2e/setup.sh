@@ -8,7 +8,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 
 install_missing_packages() {
   wanted="ca-certificates gcc libc6-dev libisal-dev crun runc conmon containernetworking-plugins nftables iptables \
-    docker-registry skopeo umoci gnupg iproute2 util-linux tar"
+    docker-registry openssl skopeo umoci gnupg iproute2 util-linux tar"
   missing=""
   for package in $wanted; do
     case "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)" in

@@ -20,6 +20,7 @@ import {
   sha256,
   type TestEntry,
   type TestImage,
+  registryFilesIn,
 } from "./testing.ts";
 
 // Each test starts threads of its own, as the daemon does: with compiled code at hand.
@@ -39,7 +40,8 @@ afterEach(async () => {
 });
 
 async function openService(name = "root", limits: Partial<PullLimits> = {}): Promise<ImageService> {
-  const config = { root: join(scratch, name), registries: {}, trust: noTrust(scratch), workerIdleMs: 200, limits };
+  const registries = registryFilesIn(join(scratch, "etc"));
+  const config = { root: join(scratch, name), registries, trust: noTrust(scratch), workerIdleMs: 200, limits };
   return cleanup.use(await createImageService({ config, log: createTestLogger(), host: native }));
 }
 

@@ -1,5 +1,5 @@
 import type { Platform } from "./platform.ts";
-import type { Registries } from "./registry/endpoint.ts";
+import type { RegistriesConfig } from "./registries/config.ts";
 import type { PullLimits, RetryPolicy } from "./registry/limits.ts";
 import type { PolicyPlaces } from "./trust/policy-files.ts";
 
@@ -13,8 +13,8 @@ export interface TrustConfig extends PolicyPlaces {
 export interface ImageServiceConfig {
   /** Absolute path; `images`, `layers`, `imports` and `containers` are made in it, for root alone (0700). */
   readonly root: string;
-  /** Mirrors, and permission for plain HTTP, by registry host as it stands in references: `docker.io`. */
-  readonly registries: Registries;
+  /** The files that say how registries are reached. */
+  readonly registries: RegistriesConfig;
   /** Images that kubelet's garbage collection keeps: names, or full names with `*` for any text. */
   readonly pinned?: readonly string[] | undefined;
   readonly trust: TrustConfig;

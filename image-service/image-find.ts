@@ -1,5 +1,5 @@
 import { Code, CriError } from "../cri-api/index.ts";
-import { formatReference, parseImageReference, quote } from "./reference.ts";
+import { quote } from "./reference.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import type { ImageStore } from "./store/image-store.ts";
 
@@ -18,5 +18,8 @@ export function findImage(images: ImageStore, text: string): StoredImage | undef
     if (first !== undefined) return first;
     if (hex.length === 64) return undefined;
   }
-  return images.byName(formatReference(parseImageReference(text)));
+  return images
+    .namesFor(text)
+    .map((name) => images.byName(name))
+    .find((image) => image !== undefined);
 }

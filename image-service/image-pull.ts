@@ -4,9 +4,10 @@ import type { Digest } from "./digest.ts";
 import { requireTrusted } from "./image-signatures.ts";
 import { hostPlatform } from "./platform.ts";
 import { type PullProgress, type PullTracker, trackPull } from "./pull-progress.ts";
-import { formatReference, type ImageReference, parseImageReference, repositoryOf } from "./reference.ts";
-import { type Credentials, credentialsFingerprint, credentialsOf, serverAddressHost } from "./registry/credentials.ts";
-import { type Endpoint, endpointsOf } from "./registry/endpoint.ts";
+import { formatReference, type ImageReference, repositoryOf } from "./reference.ts";
+import type { PullAuth } from "./registries/pull-auth.ts";
+import type { PullPlan, Registries } from "./registries/registries.ts";
+import type { Endpoint } from "./registry/endpoint.ts";
 import { defaultLimits, defaultRetry } from "./registry/limits.ts";
 import type { LayerDescriptor, Resolution } from "./registry/resolve.ts";
 import type { TokenCache } from "./registry/tokens.ts";
@@ -25,6 +26,7 @@ export interface PullParts {
   readonly images: ImageStore;
   readonly layers: LayerStore;
   readonly pool: WorkerPool;
+  readonly registries: Registries;
   readonly tokens: TokenCache;
   readonly trust: ImageTrust;
   readonly log: Logger;
@@ -41,34 +43,21 @@ interface Pull {
   readonly parts: PullParts;
   readonly reference: ImageReference;
   readonly what: string;
-  readonly credentials: Credentials | undefined;
   /** What the pod's namespace allows. */
   readonly policy: Policy;
+  readonly plan: PullPlan;
   readonly signal: AbortSignal;
   readonly tracker: PullTracker;
-}
-
-const dockerHubNames: ReadonlySet<string> = new Set(["docker.io", "index.docker.io", "registry-1.docker.io"]);
-
-/** Credentials that name a server are for that server only. */
-function credentialsFor(reference: ImageReference, auth: cri.AuthConfig | null): Credentials | undefined {
-  const server = serverAddressHost(auth?.serverAddress ?? "");
-  const isForUs =
-    server === "" ||
-    server === reference.domain ||
-    (dockerHubNames.has(server) && dockerHubNames.has(reference.domain));
-  return isForUs ? credentialsOf(auth) : undefined;
 }
 
 function accessOf(pull: Pull, endpoints: readonly Endpoint[]): RegistryAccess {
   const { config, tokens } = pull.parts;
   return {
     endpoints,
-    credentials: pull.credentials,
-    registries: config.registries,
+    network: pull.plan.network,
     limits: { ...defaultLimits, ...config.limits },
     policy: { ...defaultRetry, ...config.retry },
-    tokens: tokens.entries().filter(([key]) => endpoints.some(({ origin }) => key.startsWith(`${origin} `))),
+    tokens: tokens.entries().filter(([key]) => endpoints.some(({ address }) => key.startsWith(`${address} `))),
   };
 }
 
@@ -80,7 +69,8 @@ async function resolve(pull: Pull, known: readonly Digest[]): Promise<{ resoluti
   const { reference, parts, what, signal } = pull;
   const { tag, digest } = reference;
   const platform = parts.config.platform ?? hostPlatform();
-  const access = accessOf(pull, endpointsOf(parts.config.registries, reference));
+  const { endpoints } = pull.plan;
+  const access = accessOf(pull, tag === undefined ? endpoints : endpoints.filter(({ canResolve }) => canResolve));
   return await parts.pool.run(
     { kind: "resolve", what, access, options: { name: { tag, digest }, platform, known } },
     { signal },
@@ -143,9 +133,8 @@ function loggedOf({ startedAtMs, ...facts }: PullProgress): object {
 type Resolved = Extract<Resolution, { kind: "resolved" }>;
 
 /** The host that has answered, then the others. */
-function endpointsFrom({ parts, reference }: Pull, answered: Endpoint): readonly Endpoint[] {
-  const others = endpointsOf(parts.config.registries, reference).filter(({ host }) => host !== answered.host);
-  return [answered, ...others];
+function endpointsFrom({ plan }: Pull, answered: Endpoint): readonly Endpoint[] {
+  return [answered, ...plan.endpoints.filter(({ host }) => host !== answered.host)];
 }
 
 async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): Promise<StoredImage> {
@@ -200,35 +189,66 @@ async function pullOnce(pull: Pull): Promise<string> {
   return image.id;
 }
 
+/** What a short name may stand for is tried in order, as are mirrors; one success is enough. */
+async function pullFirst(
+  references: readonly ImageReference[],
+  signal: AbortSignal,
+  pullAs: (reference: ImageReference) => Promise<string>,
+): Promise<string> {
+  const failures: CriError[] = [];
+  for (const reference of references) {
+    try {
+      return await pullAs(reference);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      if (!(thrown instanceof CriError) || references.length === 1) throw thrown;
+      failures.push(thrown);
+    }
+  }
+  const texts = failures.map(({ message }) => message).join("; ");
+  throw new CriError(failures.at(-1)?.code ?? Code.Internal, texts, { cause: failures.at(-1) });
+}
+
 /** Pulls of one reference with the same credentials and policy are one pull; each caller can leave it alone. */
 export function createImagePuller(parts: PullParts): ImagePuller {
   const pulls = createSharedWork<string>();
   const trackers = new Set<PullTracker>();
 
-  async function tracked(wanted: Omit<Pull, "parts" | "tracker">): Promise<string> {
-    const { reference } = wanted;
-    const [first] = endpointsOf(parts.config.registries, reference);
-    const tracker = trackPull(formatReference(reference), first?.host ?? "");
+  async function tracked(wanted: Omit<Pull, "parts" | "plan" | "tracker">, auth: PullAuth): Promise<string> {
+    const plan = await parts.registries.plan(wanted.reference, auth);
+    const tracker = trackPull(formatReference(wanted.reference), plan.endpoints[0]?.host ?? "");
     trackers.add(tracker);
     const timer = setInterval(() => parts.log.info(loggedOf(tracker.snapshot()), "image pull goes on"), logIntervalMs);
     try {
-      return await pullOnce({ ...wanted, parts, tracker });
+      return await pullOnce({ ...wanted, parts, plan, tracker });
     } finally {
       clearInterval(timer);
       trackers.delete(tracker);
     }
   }
 
+  async function pullAs(
+    reference: ImageReference,
+    auth: PullAuth,
+    namespace: string,
+    caller: AbortSignal,
+  ): Promise<string> {
+    const name = formatReference(reference);
+    const what = `cannot pull "${name}"`;
+    const { policy, source } = await parts.trust.policyFor(namespace, what);
+    const key = [name, auth.fingerprint, source].join(" ");
+    return await pulls.join(key, caller, (signal) => tracked({ reference, what, policy, signal }, auth));
+  }
+
   return {
     async pullImage(call, request) {
-      const reference = parseImageReference(request.image?.image ?? "");
-      const credentials = credentialsFor(reference, request.auth);
-      const name = formatReference(reference);
-      const what = `cannot pull "${name}"`;
-      const { policy, source } = await parts.trust.policyFor(request.sandboxConfig?.metadata?.namespace ?? "", what);
-      const key = [name, credentialsFingerprint(credentials), source].join(" ");
-      const start = (signal: AbortSignal): Promise<string> => tracked({ reference, what, credentials, policy, signal });
-      return { imageRef: await pulls.join(key, call.signal, start) };
+      await parts.registries.refresh();
+      const references = parts.registries.candidates(request.image?.image ?? "");
+      const auth = await parts.registries.authOf(request);
+      const namespace = request.sandboxConfig?.metadata?.namespace ?? "";
+      return {
+        imageRef: await pullFirst(references, call.signal, (each) => pullAs(each, auth, namespace, call.signal)),
+      };
     },
     progress: () => Array.from(trackers, (tracker) => tracker.snapshot()),
     [Symbol.asyncDispose]: () => pulls[Symbol.asyncDispose](),

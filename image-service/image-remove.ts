@@ -1,12 +1,12 @@
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { findImage } from "./image-find.ts";
-import { formatReference, parseImageReference } from "./reference.ts";
 import type { ImageStore } from "./store/image-store.ts";
 
 /** A removal that another caller has begun, under whatever spelling this one uses. */
 function removalUnderWay(images: ImageStore, text: string): Promise<void> | undefined {
   const id = /^(?:sha256:)?([0-9a-f]{64})$/.exec(text)?.[1];
-  return images.removalOf(id === undefined ? formatReference(parseImageReference(text)) : `sha256:${id}`);
+  const names = id === undefined ? images.namesFor(text) : [`sha256:${id}`];
+  return names.map((name) => images.removalOf(name)).find((removal) => removal !== undefined);
 }
 
 /**

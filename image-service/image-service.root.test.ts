@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { Code, type cri, CriError, type Init } from "../cri-api/index.ts";
 import * as native from "../native/index.ts";
-import { createImageService, type ImageService, type ImageServiceConfig } from "./index.ts";
+import { createImageService, type ImageService } from "./index.ts";
 import {
   createTestCall,
   createTestLogger,
@@ -26,6 +26,8 @@ import {
   type TestImage,
   noTrust,
   type TestRegistry,
+  type TestRule,
+  writeRegistries,
 } from "./testing.ts";
 
 const emptyAuth = { username: "", password: "", auth: "", serverAddress: "", identityToken: "", registryToken: "" };
@@ -46,10 +48,8 @@ afterEach(async () => {
   await cleanup.disposeAsync();
 });
 
-async function openService(
-  registries: ImageServiceConfig["registries"],
-  log = createTestLogger(),
-): Promise<ImageService> {
+async function openService(rules: Readonly<Record<string, TestRule>>, log = createTestLogger()): Promise<ImageService> {
+  const registries = await writeRegistries(join(scratch, "etc"), rules);
   const config = {
     root: join(scratch, "root"),
     registries,
@@ -349,7 +349,7 @@ describe("a registry that misbehaves", () => {
     const strict = await createImageService({
       config: {
         root: join(scratch, "strict"),
-        registries: {},
+        registries: await writeRegistries(join(scratch, "strict-etc"), {}),
         trust: noTrust(scratch),
         retry: fastRetry,
         workerIdleMs: 100,
@@ -563,7 +563,7 @@ describe("authentication", () => {
       response.writeHead(200, { "content-type": "application/json" }).end('{"token":"t0ken","expires_in":300}');
     };
   });
-  const insecure = (): ImageServiceConfig["registries"] => ({
+  const insecure = (): Record<string, TestRule> => ({
     [registry.host]: { insecure: true },
     [tokenServer.host]: { insecure: true },
   });
@@ -702,7 +702,7 @@ describe("the store", () => {
     registry.push("team/app", "v1", image);
     name = `${registry.host}/team/app:v1`;
   });
-  const insecure = (): ImageServiceConfig["registries"] => ({ [registry.host]: { insecure: true } });
+  const insecure = (): Record<string, TestRule> => ({ [registry.host]: { insecure: true } });
 
   test("a root filesystem shows the layers as one tree and keeps writes to itself", async () => {
     const service = await openService(insecure());
@@ -944,8 +944,8 @@ describe("the store", () => {
     "the malformed name %j is InvalidArgument everywhere",
     async (bad) => {
       const service = await openService({});
-      for (const call of [pull(service, bad), status(service, bad), remove(service, bad)])
-        expect((await failure(call)).code).toBe(Code.InvalidArgument);
+      for (const call of [pull, status, remove])
+        expect((await failure(call(service, bad))).code).toBe(Code.InvalidArgument);
     },
   );
 

@@ -18,6 +18,7 @@ import { createPinning } from "./pinned.ts";
 import { hostPlatform, type Platform } from "./platform.ts";
 import type { PullProgress } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
+import { openRegistries, type Registries } from "./registries/registries.ts";
 import { defaultLimits } from "./registry/limits.ts";
 import { createTokenCache, type Token, type TokenCache } from "./registry/tokens.ts";
 import { openRootfsStore, type RootfsStore, type RootfsUsage } from "./rootfs.ts";
@@ -80,6 +81,8 @@ export interface ImageService extends AsyncDisposable {
    *   cannot be made an archive again.
    */
   exportImages(call: Call, request: berth.ExportImagesRequest): AsyncIterable<Init<berth.ExportImagesResponse>>;
+  /** What is wrong with the files that say how registries are reached; what they said before is in force. */
+  registryProblems(): readonly string[];
   /** How far the pulls under way have come. */
   pullsInProgress(): readonly PullProgress[];
 
@@ -149,13 +152,17 @@ interface Stores {
   readonly pool: WorkerPool;
 }
 
-async function openStores({ config, log, host }: ImageServiceParts, undo: AsyncDisposableStack): Promise<Stores> {
+async function openStores(
+  { config, log, host }: ImageServiceParts,
+  registries: Registries,
+  undo: AsyncDisposableStack,
+): Promise<Stores> {
   const bootId = await readBootId(host);
   const layersDirectory = join(config.root, "layers");
   const layerFiles = createLayerFiles({ directory: layersDirectory, bootId, host, log });
   const layers = undo.use(await openLayerStore(layerFiles, log));
   const imageFiles = createImageFiles({ directory: join(config.root, "images"), host, log });
-  const images = await openImageStore(imageFiles, layers, createPinning(config.pinned ?? []));
+  const images = await openImageStore(imageFiles, layers, createPinning(config.pinned ?? []), registries.namesFor);
   const tokens = createTokenCache();
   const { maxWorkers: maxThreads, workerIdleMs: idleMs } = config;
   const onToken = (key: string, token: Token): void => tokens.set(key, token);
@@ -184,9 +191,10 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   const config = { ...parts.config, platform: parts.config.platform ?? (await readPlatform(host)) };
   await mkdir(config.root, { recursive: true, mode: 0o700 });
   await using undo = new AsyncDisposableStack();
-  const { layers, images, rootfs, tokens, pool } = await openStores(parts, undo);
+  const registries = await openRegistries({ config: config.registries, host, log });
+  const { layers, images, rootfs, tokens, pool } = await openStores(parts, registries, undo);
   const trust = await openImageTrust({ host, places: config.trust, directory: join(config.root, "gpg") });
-  const puller = undo.use(createImagePuller({ config, images, layers, pool, tokens, trust, log }));
+  const puller = undo.use(createImagePuller({ config, images, layers, pool, registries, tokens, trust, log }));
   await layers.sweep();
   const imports = join(config.root, "imports");
   await host.removeTree(imports); // of a killed daemon
@@ -210,6 +218,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     followPull: (call, request) => followPull(puller, call, request),
     importImages: (call, requests) => importImages({ ...stored, directory: imports, platform, host }, call, requests),
     exportImages: (call, request) => exportImages(stored, call, request),
+    registryProblems: () => registries.problems(),
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),
     requireAllowed: (use, signal) => requireImageAllowed(trust, use, signal),

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 
 import { Code, CriError, loadJsonCodecs } from "../cri-api/index.ts";
 import * as native from "../native/index.ts";
-import { createImageService, type ImageService, type ImageServiceConfig } from "./index.ts";
+import { createImageService, type ImageService } from "./index.ts";
 import {
   createTestCall,
   createTestLogger,
@@ -20,6 +20,8 @@ import {
   startDockerRegistry,
   startFakeRegistry,
   type TestRegistry,
+  type TestRule,
+  writeRegistries,
 } from "./testing.ts";
 
 const codecs = loadJsonCodecs();
@@ -71,7 +73,8 @@ afterEach(async () => {
 });
 
 /** A node's image service; policies and places of signatures are files below `scratch`. */
-async function openService(registries: ImageServiceConfig["registries"]): Promise<ImageService> {
+async function openService(rules: Readonly<Record<string, TestRule>>): Promise<ImageService> {
+  const registries = await writeRegistries(join(scratch, "etc"), rules);
   const trust = {
     policyPath: join(scratch, "policy.json"),
     namespacePolicies: join(scratch, "policies"),

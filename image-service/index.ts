@@ -4,8 +4,9 @@ export type { ImageService, ImageServiceParts } from "./image-service.ts";
 /** Its configuration, and what it needs of the machine. */
 export type { ImageServiceConfig, TrustConfig } from "./config.ts";
 export type { ImageHost } from "./host.ts";
-/** Mirrors and plain HTTP, by registry host. */
-export type { Registries, RegistryConfig } from "./registry/endpoint.ts";
+/** Where the files lie that say how registries are reached, and what the environment adds. */
+export type { RegistriesConfig } from "./registries/config.ts";
+export { examineRegistries } from "./registries/registries.ts";
 /** An image in the store, and the part of its config that running a container needs. */
 export type { ImageConfig } from "./image-config.ts";
 export type { StoredImage } from "./store/image-record.ts";

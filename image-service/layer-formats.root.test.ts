@@ -16,6 +16,7 @@ import {
   makeTar,
   noTrust,
   startFakeRegistry,
+  writeRegistries,
 } from "./testing.ts";
 
 let scratch: string;
@@ -30,7 +31,7 @@ beforeEach(async () => {
   registry = cleanup.use(await startFakeRegistry());
   const config = {
     root: join(scratch, "root"),
-    registries: { [registry.host]: { insecure: true } },
+    registries: await writeRegistries(join(scratch, "etc"), { [registry.host]: { insecure: true } }),
     trust: noTrust(scratch),
     retry: { attempts: 1, baseDelayMs: 1, maxDelayMs: 1, idleTimeoutMs: 2000 },
     workerIdleMs: 200,

@@ -28,17 +28,39 @@ function invalid(text: string, why: string): CriError {
   return new CriError(Code.InvalidArgument, `invalid image reference ${quote(text)}: ${why}`);
 }
 
-function splitDomain(name: string): { domain: string; path: string } {
+/** The host that a name begins with: a first component that no repository's could be; undefined for a short name. */
+function domainOf(name: string): string | undefined {
   const slash = name.indexOf("/");
   const first = slash === -1 ? "" : name.slice(0, slash);
-  const isDomain = slash !== -1 && (/[.:]/.test(first) || first === "localhost" || first.toLowerCase() !== first);
-  const domain = isDomain ? first : defaultDomain;
-  const path = isDomain ? name.slice(slash + 1) : name;
+  const isDomain = /[.:]/.test(first) || first === "localhost" || first.toLowerCase() !== first;
+  return isDomain ? first : undefined;
+}
+
+/** Whether a user's name of an image leaves open which registry has it. */
+export function isShortName(text: string): boolean {
+  return domainOf(text) === undefined;
+}
+
+/** `host[:port]`, as a name may begin with it. */
+export function isRegistryHost(text: string): boolean {
+  return domainPattern.test(text);
+}
+
+/** Components of a repository's name: `library/busybox`. */
+export function isRepositoryPath(text: string): boolean {
+  return text.split("/").every((component) => pathComponentPattern.test(component));
+}
+
+function splitDomain(name: string): { domain: string; path: string } {
+  const first = domainOf(name);
+  const domain = first ?? defaultDomain;
+  const path = first === undefined ? name : name.slice(first.length + 1);
   if (domain !== defaultDomain && domain !== "index.docker.io") return { domain, path };
   return { domain: defaultDomain, path: path.includes("/") ? path : `library/${path}` };
 }
 
-function splitTag(text: string): { name: string; tag: string | undefined } {
+/** Takes a name and its tag apart. */
+export function splitTag(text: string): { name: string; tag: string | undefined } {
   const colon = text.lastIndexOf(":");
   return colon > text.lastIndexOf("/")
     ? { name: text.slice(0, colon), tag: text.slice(colon + 1) }
@@ -47,8 +69,7 @@ function splitTag(text: string): { name: string; tag: string | undefined } {
 
 function repositoryFault(domain: string, path: string): string | undefined {
   if (!domainPattern.test(domain)) return "the registry host is malformed";
-  if (!path.split("/").every((component) => pathComponentPattern.test(component)))
-    return "a repository is lower-case letters, digits and single separators";
+  if (!isRepositoryPath(path)) return "a repository is lower-case letters, digits and single separators";
   return path.length > maxRepositoryLength
     ? `the repository is longer than ${maxRepositoryLength} characters`
     : undefined;

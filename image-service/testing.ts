@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import type { AddressInfo } from "node:net";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect } from "node:net";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -11,6 +11,7 @@ import type { Call, Logger } from "../cri-api/index.ts";
 import { spawn, which } from "../native/index.ts";
 import type { TrustConfig } from "./config.ts";
 import { hostPlatform } from "./platform.ts";
+import type { RegistriesConfig } from "./registries/config.ts";
 
 /** One member of a test archive; sensible values stand in for what is left out. */
 export interface TestEntry {
@@ -169,6 +170,51 @@ export interface TestArtifactFile {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+/** What a test says of a registry: `host[:port]`s of its mirrors, and whether plain HTTP is spoken with it. */
+export interface TestRule {
+  readonly insecure?: boolean;
+  readonly mirrors?: readonly string[];
+}
+
+/** The files of a machine that has none, all in `directory`. */
+export function registryFilesIn(directory: string): RegistriesConfig {
+  return {
+    confFile: join(directory, "registries.conf"),
+    confDir: join(directory, "registries.conf.d"),
+    shortNameAliasesFile: join(directory, "short-name-aliases.conf"),
+    hostsDir: join(directory, "hosts.d"),
+    certsDirs: [join(directory, "certs.d")],
+    authFiles: [{ path: join(directory, "auth.json"), format: "auth.json" }],
+    namespacedAuthDir: join(directory, "namespaced"),
+    proxies: { httpProxy: "", httpsProxy: "", noProxy: "" },
+    authorityFiles: ["/etc/ssl/certs/ca-certificates.crt"],
+    helperEnvironment: { PATH: directory, HOME: directory },
+  };
+}
+
+/** `registries.conf` for the hosts of a test. */
+export function registriesConf(rules: Readonly<Record<string, TestRule>>): string {
+  const insecure = (host: string): string => `insecure = ${rules[host.split("/", 1)[0] ?? ""]?.insecure === true}\n`;
+  const tables = Object.entries(rules).map(([host, { mirrors = [] }]) =>
+    [
+      `[[registry]]\nlocation = "${host}"\n${insecure(host)}`,
+      ...mirrors.map((mirror) => `[[registry.mirror]]\nlocation = "${mirror}"\n${insecure(mirror)}`),
+    ].join(""),
+  );
+  return tables.join("\n");
+}
+
+/** Writes `registries.conf` into `directory`, which is made, and tells where it and its like are. */
+export async function writeRegistries(
+  directory: string,
+  rules: Readonly<Record<string, TestRule>>,
+): Promise<RegistriesConfig> {
+  await mkdir(directory, { recursive: true });
+  const files = registryFilesIn(directory);
+  await writeFile(files.confFile, registriesConf(rules));
+  return files;
+}
+
 /** Any registry on loopback that takes images over plain HTTP. */
 export interface TestRegistry extends AsyncDisposable {
   /** `127.0.0.1:port` */
@@ -212,27 +258,40 @@ async function put(url: string, contentType: string, body: Buffer): Promise<void
   if (response.status !== 201) throw new Error(`PUT ${url}: ${response.status} ${await response.text()}`);
 }
 
-/** Starts Debian's docker-registry with storage of its own. */
-export async function startDockerRegistry(): Promise<TestRegistry> {
+export interface DockerRegistryOptions {
+  /** Another one's, which is only read then; one of its own when absent. */
+  readonly storage?: string;
+  /** More of its `http` table: `tls`. */
+  readonly http?: object;
+  readonly auth?: object | undefined;
+}
+
+/** Starts Debian's docker-registry. */
+export async function startDockerRegistry(
+  options: DockerRegistryOptions = {},
+): Promise<TestRegistry & { readonly storage: string }> {
   const program = await which("docker-registry");
   if (program === undefined) throw new Error("docker-registry is not installed (Debian package docker-registry)");
-  const storage = await mkdtemp(join(tmpdir(), "berth-registry-"));
+  const folder = await mkdtemp(join(tmpdir(), "berth-registry-"));
+  const storage = options.storage ?? join(folder, "data");
   const host = `127.0.0.1:${await freePort()}`;
-  const config = `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${storage}/data}}\nhttp: {addr: "${host}"}\n`;
-  await writeFile(join(storage, "config.yml"), config);
-  const argv = [program, "serve", join(storage, "config.yml")] as const;
+  const config = {
+    version: "0.1",
+    log: { level: "error" },
+    storage: { filesystem: { rootdirectory: storage } },
+    http: { addr: host, ...options.http },
+    ...(options.auth === undefined ? {} : { auth: options.auth }),
+  };
+  await writeFile(join(folder, "config.yml"), JSON.stringify(config)); // JSON is YAML
+  const argv = [program, "serve", join(folder, "config.yml")] as const;
   const child = spawn({ argv: [...argv], env: {}, stdio: ["null", "null", "null"] });
-  const isUp = (): Promise<boolean> =>
-    fetch(`http://${host}/v2/`).then(
-      (response) => response.ok,
-      () => false,
-    );
-  for (let tries = 0; !(await isUp()); tries += 1) {
-    if (tries > 200) throw new Error("docker-registry did not come up");
+  for (let tries = 0; !(await takesConnections(host)); tries += 1) {
+    if (tries > 400) throw new Error("docker-registry did not come up");
     await sleep(25);
   }
   return {
     host,
+    storage,
     async putBlob(repository, digest, body) {
       const started = await fetch(`http://${host}/v2/${repository}/blobs/uploads/`, { method: "POST" });
       const location = started.headers.get("location") ?? "";
@@ -244,9 +303,16 @@ export async function startDockerRegistry(): Promise<TestRegistry> {
     async [Symbol.asyncDispose]() {
       child.kill(constants.signals.SIGKILL);
       await child.exited;
-      await rm(storage, { recursive: true, force: true });
+      await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+async function takesConnections(address: string): Promise<boolean> {
+  const [host = "", port = ""] = address.split(":");
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(Number(port), host, () => resolve(true)).on("error", () => resolve(false));
+  return await promise.finally(() => socket.destroy());
 }
 
 /** A port of loopback that nobody listens on. */

@@ -38,6 +38,7 @@ export type Images = Pick<
   | "rootfsUsage"
   | "rootfsIds"
   | "pullsInProgress"
+  | "registryProblems"
 >;
 export type Network = Pick<Cni, "status" | "add" | "del" | "collectGarbage">;
 

@@ -20,6 +20,7 @@ export async function version(
 /** Conditions, handlers (the default one also under the name "") and features; answered from memory. */
 export async function status(_call: Call, request: cri.StatusRequest, host: Host): Promise<Init<cri.StatusResponse>> {
   const network = host.network.status();
+  const registryProblems = host.images.registryProblems();
   return {
     status: {
       conditions: [
@@ -27,6 +28,9 @@ export async function status(_call: Call, request: cri.StatusRequest, host: Host
         network.ready
           ? { type: "NetworkReady", status: true }
           : { type: "NetworkReady", status: false, reason: "NetworkPluginNotReady", message: network.message },
+        registryProblems.length === 0
+          ? { type: "RegistriesReady", status: true }
+          : { type: "RegistriesReady", status: false, reason: "BadFile", message: registryProblems.join("; ") },
       ],
     },
     runtimeHandlers: ["", ...host.runtimes.keys()].map((name) => ({

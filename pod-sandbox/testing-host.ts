@@ -91,6 +91,7 @@ export function createFakeImages(): FakeImages {
     rootfsUsage: () => undefined,
     rootfsIds: () => [...roots],
     pullsInProgress: () => [],
+    registryProblems: () => [],
   };
   return fake;
 }

@@ -45,19 +45,6 @@ const handlerName = v.pipe(
     "must be a runtime handler's name: lower-case letters, digits and -",
   ),
 );
-const hostPattern = String.raw`(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?`;
-const registryHost = v.pipe(
-  text,
-  v.regex(new RegExp(`^${hostPattern}$`), "must be a registry's host, or host:port, without scheme or path"),
-);
-const mirror = v.pipe(
-  text,
-  v.regex(
-    new RegExp(`^${hostPattern}(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$`),
-    "must be a registry's host, host:port or host/path, without scheme",
-  ),
-);
-
 function choice<const Values extends readonly string[]>(values: Values): v.PicklistSchema<Values, string> {
   return v.picklist(values, `must be one of ${values.map((value) => `"${value}"`).join(", ")}`);
 }
@@ -93,9 +80,19 @@ const pinnedImage = v.pipe(
   v.regex(/^[A-Za-z0-9._:/@[\]*-]{1,512}$/, "must be an image's name, or a full name with * for any text"),
 );
 
-const registry = table({
-  mirrors: v.optional(v.array(mirror, "must be a list of hosts"), []),
-  insecure: v.optional(v.boolean("must be true or false"), false),
+const directoryOrNone = v.union([v.literal(""), directory], "must be an absolute path, or empty");
+
+const registries = table({
+  conf_file: v.optional(absolutePath, "/etc/containers/registries.conf"),
+  conf_dir: v.optional(directory, "/etc/containers/registries.conf.d"),
+  short_name_aliases_file: v.optional(absolutePath, "/var/cache/containers/short-name-aliases.conf"),
+  hosts_dir: v.optional(directoryOrNone, ""),
+  certs_dirs: v.optional(v.array(directory, "must be a list of directories"), [
+    "/etc/containers/certs.d",
+    "/etc/docker/certs.d",
+  ]),
+  auth_file: optionalFile,
+  namespaced_auth_dir: v.optional(directoryOrNone, "/etc/crio/auth"),
 });
 
 /** Below every file, so that a file which adds a runtime keeps these. */
@@ -122,7 +119,7 @@ export const configSchema = table({
   signature_policy: optionalFile,
   signature_policy_dir: v.optional(directory, "/etc/berth/policies"),
   signature_sources_dir: v.optional(directory, "/etc/containers/registries.d"),
-  registries: v.optional(v.pipe(anyTable, v.record(registryHost, registry)), {}),
+  registries: v.optional(registries, {}),
 });
 
 export type ConfigTable = v.InferOutput<typeof configSchema>;

@@ -72,10 +72,20 @@ tls_client_ca = ""
 # A connection over which nothing moves for so long is closed; 0 is never.
 idle_timeout_s = 14400
 
-# Registries by host or host:port. Mirrors (host, host:port or host/path) are asked in their order, then the host.
-# Plain HTTP is spoken only to hosts with insecure = true.
-# [registries."registry.k8s.io"]
-# mirrors = ["127.0.0.1:5000"]
-# [registries."127.0.0.1:5000"]
-# insecure = true
+# How registries are reached, and as whom. All of it is read anew at each pull; a broken edit changes nothing, and is told
+# in the log, in Status and by berth doctor. Where registries.conf says nothing of an image, hosts.toml does.
+[registries]
+# containers-registries.conf(5), version 2: mirrors, rewriting, blocked and insecure registries, short names.
+conf_file = "/etc/containers/registries.conf"
+conf_dir = "/etc/containers/registries.conf.d"
+short_name_aliases_file = "/var/cache/containers/short-name-aliases.conf"
+# containerd's certs.d, of HOST/hosts.toml; usually "/etc/containerd/certs.d". Empty: it is not read.
+hosts_dir = ""
+# HOST:PORT/*.crt are authorities beside the system's, NAME.cert with NAME.key a client certificate.
+certs_dirs = ["/etc/containers/certs.d", "/etc/docker/certs.d"]
+# Asked after a pull's own credentials and before $REGISTRY_AUTH_FILE, /run/containers/0/auth.json,
+# ~/.config/containers/auth.json, ~/.docker/config.json and ~/.dockercfg.
+auth_file = ""
+# Where a kubelet credential provider leaves NAMESPACE-SHA256.json for one pull. Empty: none are looked for.
+namespaced_auth_dir = "/etc/crio/auth"
 `;

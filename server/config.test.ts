@@ -34,18 +34,23 @@ test("an empty file gives the defaults, and so does the template", async () => {
     cgroupDriver: "cgroupfs",
     defaultRuntime: "crun",
     runtimes: { crun: { path: "crun" }, runc: { path: "runc" } },
-    registries: {},
+    registries: { confFile: "/etc/containers/registries.conf", namespacedAuthDir: "/etc/crio/auth" },
   });
   expect(await loadConfig({ config: await writeConfig(scratch.path, configTemplate) })).toEqual(empty);
 });
 
-test("the template's commented examples are valid too", async () => {
+test("what is left empty is absent: no containerd directories, no further auth file", async () => {
   await using scratch = await makeScratch();
-  const example = configTemplate.replaceAll(/^# (\[|\w+ = )/gm, "$1");
-  const config = await loadConfig({ config: await writeConfig(scratch.path, example) });
-  expect(config.registries).toEqual({
-    "registry.k8s.io": { mirrors: ["127.0.0.1:5000"], insecure: false },
-    "127.0.0.1:5000": { mirrors: [], insecure: true },
+  const load = async (toml: string) => (await loadConfig({ config: await writeConfig(scratch.path, toml) })).registries;
+  expect(await load('[registries]\nnamespaced_auth_dir = ""')).toEqual({
+    confFile: "/etc/containers/registries.conf",
+    confDir: "/etc/containers/registries.conf.d",
+    shortNameAliasesFile: "/var/cache/containers/short-name-aliases.conf",
+    certsDirs: ["/etc/containers/certs.d", "/etc/docker/certs.d"],
+  });
+  expect(await load('[registries]\nhosts_dir = "/etc/containerd/certs.d/"\nauth_file = "/a.json"')).toMatchObject({
+    hostsDir: "/etc/containerd/certs.d",
+    authFile: "/a.json",
   });
 });
 
@@ -59,9 +64,9 @@ test("unknown keys and bad values of every file and flag are reported together, 
       "[runtimes.crun]",
       "path = 5",
       "other = 1",
-      '[registries."r.io"]',
-      "mirrors = [",
-      '  "https://m/x"',
+      "[registries]",
+      "certs_dirs = [",
+      '  "certs.d"',
       "]",
     ].join("\n"),
     { "10.toml": 'cgroup_driver = "docker"\nlog_level = 3', "20.toml": "[cni]\nplugin_dirs = []\nbin_dir = 1" },
@@ -72,7 +77,7 @@ test("unknown keys and bad values of every file and flag are reported together, 
       `${config}:2: root: must be an absolute path without // or . or .. in it, not "relative"`,
       `${config}:4: runtimes.crun.path: must be a string, not 5`,
       `${config}:5: runtimes.crun.other: is not a known key`,
-      `${config}:7: registries."r.io".mirrors[0]: must be a registry's host, host:port or host/path, without scheme, not "https://m/x"`,
+      `${config}:7: registries.certs_dirs[0]: must be an absolute path without // or . or .. in it, not "certs.d"`,
       `${config}.d/10.toml:1: cgroup_driver: must be one of "cgroupfs", "systemd", not "docker"`,
       `${config}.d/10.toml:2: log_level: must be one of "debug", "info", "warn", "error", not 3`,
       `${config}.d/20.toml:2: cni.plugin_dirs: must name a directory`,
@@ -124,7 +129,7 @@ test.each([
   ['[runtimes."Bad_Name"]\npath = "x"', "runtimes.Bad_Name"],
   ["runtimes = 3", "runtimes"],
   ["registries = []", "registries"],
-  ['[registries."h:port"]', 'registries."h:port"'],
+  ['[registries."h:5000"]', 'registries."h:5000"'],
   ["cni = 1979-05-27", "cni"],
 ])("%j is refused", async (toml, key) => {
   await using scratch = await makeScratch();

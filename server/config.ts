@@ -11,6 +11,18 @@ import type { StreamingConfig } from "./streaming/index.ts";
 
 export type LogLevel = ConfigTable["log_level"];
 
+/** Where the operator's files on registries lie; the environment adds to them. */
+export interface RegistryFiles {
+  readonly confFile: string;
+  readonly confDir: string;
+  readonly shortNameAliasesFile: string;
+  readonly certsDirs: readonly string[];
+  /** Those below are absent where the configuration leaves them empty. */
+  readonly hostsDir?: string;
+  readonly authFile?: string;
+  readonly namespacedAuthDir?: string;
+}
+
 /** The whole configuration, frozen at every depth; wiring hands each room its own part. */
 export interface Config {
   readonly root: string;
@@ -37,8 +49,7 @@ export interface Config {
   /** What becomes of the volumes that images declare. */
   readonly imageVolumes: ConfigTable["image_volumes"];
   readonly trust: TrustConfig;
-  /** By host or host:port. */
-  readonly registries: Readonly<Record<string, { readonly mirrors: readonly string[]; readonly insecure: boolean }>>;
+  readonly registries: RegistryFiles;
 }
 
 /** Values from the command line; they win over every file. */
@@ -139,6 +150,19 @@ function toTrust(table: ConfigTable): TrustConfig {
   };
 }
 
+function toRegistryFiles(table: ConfigTable["registries"]): RegistryFiles {
+  const { hosts_dir: hostsDir, auth_file: authFile, namespaced_auth_dir: namespacedAuthDir } = table;
+  return {
+    confFile: table.conf_file,
+    confDir: table.conf_dir,
+    shortNameAliasesFile: table.short_name_aliases_file,
+    certsDirs: table.certs_dirs,
+    ...(hostsDir === "" ? {} : { hostsDir }),
+    ...(authFile === "" ? {} : { authFile }),
+    ...(namespacedAuthDir === "" ? {} : { namespacedAuthDir }),
+  };
+}
+
 function toConfig(table: ConfigTable): Config {
   const { conf_dir, plugin_dirs, cache_dir, default_network } = table.cni;
   const defaultNetwork = default_network === "" ? {} : { defaultNetwork: default_network };
@@ -157,7 +181,7 @@ function toConfig(table: ConfigTable): Config {
     pinnedImages: table.pinned_images,
     imageVolumes: table.image_volumes,
     trust: toTrust(table),
-    registries: table.registries,
+    registries: toRegistryFiles(table.registries),
   });
 }
 
@@ -195,6 +219,29 @@ export interface Environment {
   readonly notifySocket: string | undefined;
   /** systemd restarts us when it does not hear for so long that we live; undefined when it does not watch. */
   readonly watchdogTimeoutMs: number | undefined;
+  /** For files of the user that we are. */
+  readonly home: string;
+  /** Folders and files that tools of containers let the environment move. */
+  readonly moved: {
+    readonly registryAuthFile: string | undefined;
+    readonly runtimeDir: string | undefined;
+    readonly configHome: string | undefined;
+    readonly dockerConfig: string | undefined;
+    readonly sslCertFile: string | undefined;
+  };
+  /** Empty where they are not set. */
+  readonly proxies: { readonly httpProxy: string; readonly httpsProxy: string; readonly noProxy: string };
+}
+
+/** An absolute path, or nothing: relative ones would depend on where we were started. */
+function readPath(name: string): string | undefined {
+  const path = process.env[name];
+  return path?.startsWith("/") ? path : undefined;
+}
+
+/** Proxies go by either spelling; the upper-case one wins. */
+function readEither(name: string): string {
+  return process.env[name] ?? process.env[name.toLowerCase()] ?? "";
 }
 
 function readWatchdogTimeout(): number | undefined {
@@ -209,5 +256,18 @@ export function readEnvironment(): Environment {
     path: process.env["PATH"] ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     notifySocket: process.env["NOTIFY_SOCKET"],
     watchdogTimeoutMs: readWatchdogTimeout(),
+    home: readPath("HOME") ?? "/root",
+    moved: {
+      registryAuthFile: readPath("REGISTRY_AUTH_FILE"),
+      runtimeDir: readPath("XDG_RUNTIME_DIR"),
+      configHome: readPath("XDG_CONFIG_HOME"),
+      dockerConfig: readPath("DOCKER_CONFIG"),
+      sslCertFile: readPath("SSL_CERT_FILE"),
+    },
+    proxies: {
+      httpProxy: readEither("HTTP_PROXY"),
+      httpsProxy: readEither("HTTPS_PROXY"),
+      noProxy: readEither("NO_PROXY"),
+    },
   };
 }

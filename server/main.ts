@@ -106,7 +106,7 @@ async function diagnose(config: Config, { json }: Flags): Promise<void> {
   const { examine } = await import("./doctor/doctor.ts");
   const { renderFindings } = await import("./doctor/finding.ts");
   const { createMachine } = await import("./doctor/machine.ts");
-  const findings = await examine(createMachine(readEnvironment().path), config);
+  const findings = await examine(createMachine(readEnvironment()), config);
   process.stdout.write(json === true ? `${JSON.stringify(findings, undefined, 2)}\n` : renderFindings(findings));
   if (findings.some((finding) => finding.level === "fail")) process.exitCode = 1;
 }

@@ -4,14 +4,14 @@ import { createLogBook, makeScratch } from "./testing.ts";
 
 test("without a systemd that waits, nothing is said", () => {
   const { log, lines } = createLogBook();
-  createNotify({ path: "", notifySocket: undefined, watchdogTimeoutMs: undefined }, log)("READY=1");
+  createNotify({ notifySocket: undefined }, log)("READY=1");
   expect(lines).toEqual([]);
 });
 
 test("a systemd that does not listen is a warning, not an end", async () => {
   await using scratch = await makeScratch();
   const { log, lines } = createLogBook();
-  createNotify({ path: "", notifySocket: `${scratch.path}/absent`, watchdogTimeoutMs: undefined }, log)("READY=1");
+  createNotify({ notifySocket: `${scratch.path}/absent` }, log)("READY=1");
   expect(lines.map(({ level, fields }) => [level, fields])).toEqual([
     ["warn", { notification: "READY=1", err: expect.objectContaining({ code: "ENOENT" }) }],
   ]);

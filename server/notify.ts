@@ -8,7 +8,7 @@ export type Notification = "READY=1" | "STOPPING=1" | "WATCHDOG=1";
 export type Notify = (notification: Notification) => void;
 
 /** Speaks to the systemd that started us, if one did and listens. What cannot be said is logged, and nothing else. */
-export function createNotify({ notifySocket }: Environment, log: Logger): Notify {
+export function createNotify({ notifySocket }: Pick<Environment, "notifySocket">, log: Logger): Notify {
   if (notifySocket === undefined) return () => undefined;
   return (notification) => {
     try {

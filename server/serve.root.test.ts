@@ -158,7 +158,9 @@ test("systemd is told that we are ready, that we live, and that we stop", async 
 test("a second signal does not wait for the calls in flight", async () => {
   await using scratch = await makeScratch();
   await using silent = await listenSilently();
-  await using berth = await startBerth(scratch.path, `[registries."${silent.host}"]\ninsecure = true\n`);
+  const confFile = join(scratch.path, "registries.conf");
+  await writeFile(confFile, `[[registry]]\nlocation = "${silent.host}"\ninsecure = true\n`);
+  await using berth = await startBerth(scratch.path, `[registries]\nconf_file = "${confFile}"\n`);
   const pull = berth.client.unary("PullImage", { image: { image: `${silent.host}/image:latest` } });
   const failed = expect(pull).rejects.toThrow();
   await silent.connected;

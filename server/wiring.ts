@@ -23,6 +23,7 @@ import type { Config, Environment } from "./config.ts";
 import type { Rooms } from "./daemon.ts";
 import { imageHandlers } from "./image-service.ts";
 import { runtimeHandlers } from "./runtime-service.ts";
+import { registriesConfig } from "./registry-files.ts";
 import { openRuntimes } from "./runtimes.ts";
 import { streamHandlers } from "./stream-urls.ts";
 import { createStreamingServer } from "./streaming/index.ts";
@@ -42,14 +43,19 @@ export interface Services extends AsyncDisposable {
 
 /** Opens the rooms with their parts of the configuration, those below first; they are disposed the other way round. */
 export async function openServices(parts: WiringParts): Promise<Services> {
-  const { config, log } = parts;
+  const { config, environment, log } = parts;
   await using undo = new AsyncDisposableStack();
 
   const runtimes = await openRuntimes(parts);
   const network = undo.use(await createCni({ config: config.cni, log, run, watchDirectory }));
   const images = undo.use(
     await createImageService({
-      config: { root: config.root, registries: config.registries, pinned: config.pinnedImages, trust: config.trust },
+      config: {
+        root: config.root,
+        registries: registriesConfig(config.registries, environment),
+        pinned: config.pinnedImages,
+        trust: config.trust,
+      },
       log,
       host: {
         bindMount,

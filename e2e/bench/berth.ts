@@ -1,6 +1,7 @@
 import { constants, copyFile, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { stringify } from "smol-toml";
+import { rulesFor, writeRegistryFiles } from "../harness/registry-files.ts";
 import { pluginDirectory } from "../harness/network.ts";
 import type { Workspace } from "../harness/workspace.ts";
 import { type Contestant, startContestant } from "./contestant.ts";
@@ -28,7 +29,7 @@ export async function startBerth(
   await mkdir(at("cni/results"), { recursive: true });
   await mkdir(at("state"), { mode: 0o711 });
   const socketPath = at("state/berth.sock");
-  await writeFile(at("berth.toml"), stringify(berthConfig(workspace, images, { at, socketPath })));
+  await writeFile(at("berth.toml"), stringify(await berthConfig(workspace, images, { at, socketPath })));
   // On a node nobody else runs this program; were it the file that runs the benchmark, half of its pages would count.
   await copyFile(path.join(repository, "node_modules/.bin/node"), at("node"), constants.COPYFILE_FICLONE);
   const { nodeFlags, env } = await readDeployment(repository);
@@ -61,11 +62,11 @@ export async function startBerth(
   return startContestant(command);
 }
 
-function berthConfig(
+async function berthConfig(
   workspace: Workspace,
   images: BenchImages,
   place: { readonly at: (file: string) => string; readonly socketPath: string },
-): Record<string, unknown> {
+): Promise<Record<string, unknown>> {
   return {
     root: place.at("root"),
     state: place.at("state"),
@@ -74,6 +75,6 @@ function berthConfig(
     default_runtime: "crun",
     runtimes: { crun: { path: "crun" } },
     cni: { conf_dir: workspace.cniConfDir, plugin_dirs: [pluginDirectory], cache_dir: place.at("cni") },
-    registries: { [images.registry]: { insecure: true } },
+    registries: await writeRegistryFiles(place.at("registries"), rulesFor([images.registry])),
   };
 }

@@ -20,13 +20,15 @@ install_berth() {
     printf '#!/bin/sh\nexec node /usr/lib/berth/e2e/guest/%s.ts "$@"\n' "$program" > "/usr/local/bin/$program"
     chmod 755 "/usr/local/bin/$program"
   done
+  printf 'cgroup_driver = "systemd"\nlog_level = "debug"\n' > /etc/berth/berth.toml.d/10-guest.toml
+  mkdir -p /etc/containers/registries.conf.d
   {
-    printf 'cgroup_driver = "systemd"\nlog_level = "debug"\n'
+    printf '[[registry]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n'
     for host in registry.k8s.io k8s.gcr.io gcr.io public.ecr.aws; do
-      printf '[registries."%s"]\nmirrors = ["127.0.0.1:5000"]\n' "$host"
+      printf '[[registry]]\nlocation = "%s"\n' "$host"
+      printf '[[registry.mirror]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n'
     done
-    printf '[registries."127.0.0.1:5000"]\ninsecure = true\n'
-  } > /etc/berth/berth.toml.d/10-guest.toml
+  } > /etc/containers/registries.conf.d/10-guest.conf
   sed -i 's/^timeout: .*/timeout: 120/' /etc/crictl.yaml # of crictl's own calls, ten times slower here
 }
 

@@ -5,6 +5,7 @@ import { stringify } from "smol-toml";
 import { connectClient, type CriClient } from "./cri-client.ts";
 import { pluginDirectory, writeConflist } from "./network.ts";
 import { nodeProgram, repository } from "./repository.ts";
+import { rulesFor, writeRegistryFiles } from "./registry-files.ts";
 import { waitUntil } from "./wait-until.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -13,6 +14,8 @@ export interface DaemonOptions {
   readonly registries: readonly string[];
   /** Hosts whose images are looked for in the first registry. */
   readonly mirroredHosts?: readonly string[];
+  /** More of it than where programs and temporary files lie. */
+  readonly environment?: Readonly<Record<string, string>>;
   readonly defaultRuntime?: string;
   /** By handler; the system's crun and runc unless told otherwise. */
   readonly runtimes?: Readonly<Record<string, { readonly path: string }>>;
@@ -46,10 +49,11 @@ export async function startDaemon(workspace: Workspace, options: DaemonOptions):
   const configFile = path.join(workspace.directory, "berth.toml");
   const logFile = path.join(workspace.logs, "daemon.log");
   await mkdir(workspace.state, { recursive: true, mode: 0o711 });
-  await writeFile(configFile, stringify(daemonConfig(workspace, socketPath, options)));
+  await writeFile(configFile, stringify(await daemonConfig(workspace, socketPath, options)));
   const client = connectClient(socketPath);
   const command = [...(options.launcher ?? []), nodeProgram, path.join(repository, "server/main.ts"), "serve"];
-  let child = await launch([...command, "--config", configFile], logFile, workspace);
+  const environment = { TMPDIR: workspace.temporary, HOME: workspace.directory, ...options.environment };
+  let child = await launch([...command, "--config", configFile], logFile, environment);
   const daemon: Daemon = {
     client,
     socketPath,
@@ -66,7 +70,7 @@ export async function startDaemon(workspace: Workspace, options: DaemonOptions):
       return ended;
     },
     async start() {
-      child = await launch([...command, "--config", configFile], logFile, workspace);
+      child = await launch([...command, "--config", configFile], logFile, environment);
       await waitUntilServing(client, child, logFile);
     },
     readLog: () => readFile(logFile, "utf8"),
@@ -86,13 +90,20 @@ export async function startDaemon(workspace: Workspace, options: DaemonOptions):
   return daemon;
 }
 
-async function launch(command: readonly string[], logFile: string, workspace: Workspace): Promise<ChildProcess> {
+async function launch(
+  command: readonly string[],
+  logFile: string,
+  environment: Readonly<Record<string, string>>,
+): Promise<ChildProcess> {
   const log = await open(logFile, "a");
   const [program = "", ...args] = command;
   const child = spawn(program, args, {
     cwd: "/",
     stdio: ["ignore", log.fd, log.fd],
-    env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR: workspace.temporary },
+    env: {
+      PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+      ...environment,
+    },
   });
   await log.close();
   return child;
@@ -118,11 +129,11 @@ function waitForEnd(child: ChildProcess): Promise<number | string> {
   return new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal ?? -1)));
 }
 
-function daemonConfig(workspace: Workspace, socketPath: string, options: DaemonOptions): Record<string, unknown> {
-  const insecure = options.registries.map((host) => [host, { insecure: true }] as const);
-  const mirrored = (options.mirroredHosts ?? []).map(
-    (host) => [host, { mirrors: options.registries.slice(0, 1) }] as const,
-  );
+async function daemonConfig(
+  workspace: Workspace,
+  socketPath: string,
+  options: DaemonOptions,
+): Promise<Record<string, unknown>> {
   return {
     root: workspace.root,
     state: workspace.state,
@@ -139,7 +150,10 @@ function daemonConfig(workspace: Workspace, socketPath: string, options: DaemonO
       cache_dir: workspace.cniCacheDir,
       default_network: "",
     },
-    registries: Object.fromEntries([...insecure, ...mirrored]),
+    registries: await writeRegistryFiles(
+      path.join(workspace.directory, "registries"),
+      rulesFor(options.registries, options.mirroredHosts),
+    ),
     ...options.config,
   };
 }

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 
+import { createRandom } from "../../cri-api/testing.ts";
 import { parseChallenges } from "./challenge.ts";
 
 test("reads realm, service and a scope with commas", () => {
@@ -53,4 +54,38 @@ test("hostile headers cost linear time", () => {
   ])
     parseChallenges(header);
   expect(performance.now() - startMs).toBeLessThan(1000);
+});
+
+test("whatever a registry sends, what is read of it was sent", () => {
+  const random = createRandom(5);
+  const pieces = [
+    "Bearer",
+    "Basic",
+    " ",
+    ",",
+    "=",
+    '"',
+    "\\",
+    "realm",
+    "https://a/",
+    "scope",
+    "\0",
+    "é",
+    "\t",
+    "__proto__",
+    '"a"',
+    "x",
+  ];
+  for (let round = 0; round < 5000; round += 1) {
+    const length = Math.floor(random() * 24);
+    const header = Array.from({ length }, () => pieces[Math.floor(random() * pieces.length)]).join("");
+    const sent = header.toLowerCase().replaceAll("\\", "");
+    for (const { scheme, parameters } of parseChallenges(header)) {
+      expect(sent).toContain(scheme);
+      for (const [name, value] of Object.entries(parameters)) {
+        expect(sent).toContain(name);
+        expect(sent).toContain(value.toLowerCase().replaceAll("\\", ""));
+      }
+    }
+  }
 });

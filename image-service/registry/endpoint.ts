@@ -1,53 +1,61 @@
-import type { ImageReference } from "../reference.ts";
+import type { Credentials } from "./credentials.ts";
 
-/** One place a repository can be read from. */
+/** How a host proves itself over TLS, and we to it; PEM throughout. */
+export interface TlsSettings {
+  /** False: any certificate will do. */
+  readonly isVerified: boolean;
+  /** Trusted beside the system's. */
+  readonly authorities: readonly string[];
+  /** Shown to this host alone; `key` holds the certificate's private key. */
+  readonly clientCertificates: readonly { readonly certificate: string; readonly key: string }[];
+}
+
+/** One place a repository can be read from, and how. */
 export interface Endpoint {
   /** As the operator wrote it; stands in errors. */
   readonly host: string;
-  /** `https://registry-1.docker.io`: scheme and host, no trailing slash. */
-  readonly origin: string;
-  /** Repository path below `/v2/`. */
+  /** `host[:port]` of the API, which for Docker Hub is another one. */
+  readonly address: string;
+  /** Tried in this order until one answers. */
+  readonly schemes: readonly ("https" | "http")[];
+  /** What stands before the repository: `/v2`, unless the operator says otherwise. */
+  readonly apiPath: string;
+  /** Repository path below `apiPath`. */
   readonly repository: string;
+  /** Added to every request: `?ns=<registry>`, for proxies that stand for several; empty for the others. */
+  readonly query: string;
+  /** More headers, for this host alone. */
+  readonly headers: Readonly<Record<string, string>>;
   readonly isMirror: boolean;
+  /** Whether it may say what a tag stands for; content known by its digest is asked of every endpoint. */
+  readonly canResolve: boolean;
+  readonly tls: TlsSettings;
+  /** For this host alone. */
+  readonly credentials: Credentials | undefined;
+  /** Milliseconds a connection may take to come about. */
+  readonly connectTimeoutMs: number | undefined;
 }
 
-export interface RegistryConfig {
-  /** `host[:port][/prefix]`, tried in order before the host itself. */
-  readonly mirrors?: readonly string[] | undefined;
-  /** Plain HTTP is used for this host. */
-  readonly insecure?: boolean | undefined;
+/** What all endpoints of a pull have in common. */
+export interface NetworkSettings {
+  /** `host[:port]` of those with which plain HTTP and unverified TLS are allowed. */
+  readonly insecureHosts: readonly string[];
+  readonly proxies: ProxySettings;
+  /** Bundles of certificate authorities; the first that exists is the system's. */
+  readonly authorityFiles: readonly string[];
 }
 
-export type Registries = Readonly<Record<string, RegistryConfig>>;
+/** HTTP_PROXY, HTTPS_PROXY and NO_PROXY as they stand in the environment; empty where they do not. */
+export interface ProxySettings {
+  readonly httpProxy: string;
+  readonly httpsProxy: string;
+  readonly noProxy: string;
+}
 
 /** The host names whose API lives elsewhere. */
 const apiHosts: Partial<Record<string, string>> = { "docker.io": "registry-1.docker.io" };
 
-function configOf(registries: Registries, host: string): RegistryConfig | undefined {
-  return Object.hasOwn(registries, host) ? registries[host] : undefined;
-}
-
-/** True when the operator allows plain HTTP to `host` (with port). */
-export function isInsecure(registries: Registries, host: string): boolean {
-  return configOf(registries, host)?.insecure === true;
-}
-
-function endpointOf(registries: Registries, location: string, path: string, isMirror: boolean): Endpoint {
-  const [host = "", ...prefix] = location.replace(/\/+$/, "").split("/");
-  const scheme = isInsecure(registries, host) ? "http" : "https";
-  return {
-    host: location,
-    origin: `${scheme}://${apiHosts[host] ?? host}`,
-    repository: [...prefix, path].join("/"),
-    isMirror,
-  };
-}
-
-/** Where to ask for an image, in order: the mirrors of its host, then the host itself. */
-export function endpointsOf(registries: Registries, reference: ImageReference): readonly Endpoint[] {
-  const mirrors = configOf(registries, reference.domain)?.mirrors ?? [];
-  return [
-    ...mirrors.map((mirror) => endpointOf(registries, mirror, reference.path, true)),
-    endpointOf(registries, reference.domain, reference.path, false),
-  ];
+/** Where the API of a registry lives, by the host that names have. */
+export function apiAddressOf(host: string): string {
+  return (Object.hasOwn(apiHosts, host) ? apiHosts[host] : undefined) ?? host;
 }

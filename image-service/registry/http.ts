@@ -1,9 +1,11 @@
 import type { Readable } from "node:stream";
+import { Agent, type buildConnector, type Dispatcher, Pool, ProxyAgent } from "undici";
 
-import { Agent } from "undici";
-
+import type { Authorities } from "./authorities.ts";
+import type { Endpoint, NetworkSettings } from "./endpoint.ts";
 import { RegistryFailure } from "./failure.ts";
 import type { RetryPolicy } from "./limits.ts";
+import { proxyFor } from "./proxy.ts";
 
 export interface HttpRequest {
   readonly method?: "GET" | "POST";
@@ -23,6 +25,13 @@ export interface Http extends AsyncDisposable {
   request(url: URL, request: HttpRequest, signal: AbortSignal): Promise<HttpResponse>;
 }
 
+export interface HttpParts {
+  readonly endpoint: Pick<Endpoint, "address" | "tls" | "connectTimeoutMs">;
+  readonly network: NetworkSettings;
+  readonly policy: RetryPolicy;
+  readonly authorities: Authorities;
+}
+
 /** Nobody answers there: trying again at once would only hide it. */
 const unreachable: Readonly<Partial<Record<string, string>>> = {
   ECONNREFUSED: "connection refused",
@@ -40,30 +49,67 @@ function codeOf(error: unknown): string {
 }
 
 /** Names a transport error by what a reader can act on. */
-export function transportFailure(error: unknown): RegistryFailure {
+export function transportFailure(error: unknown, way = ""): RegistryFailure {
   const code = codeOf(error);
   const known = unreachable[code];
-  if (known !== undefined) return new RegistryFailure("unreachable", `${known} (${code})`, { cause: error });
-  const isCertificate = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|^ERR_SSL|^ERR_TLS/.test(code);
+  if (known !== undefined) return new RegistryFailure("unreachable", `${known} (${code})${way}`, { cause: error });
+  const isCertificate = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|^ERR_SSL|^ERR_TLS|^EPROTO$/.test(code);
   if (isCertificate)
-    return new RegistryFailure("unreachable", `the TLS certificate or handshake was refused (${code})`, {
+    return new RegistryFailure("unreachable", `the TLS certificate or handshake was refused (${code})${way}`, {
       cause: error,
     });
-  return new RegistryFailure("broken", `the connection broke (${code || "no reason given"})`, { cause: error });
+  return new RegistryFailure("broken", `the connection broke (${code || "no reason given"})${way}`, { cause: error });
 }
 
-/** Opens connections as needed and keeps them for the next request to the same host. */
-export function createHttp(policy: RetryPolicy): Http {
-  const agent = new Agent({
+/** Whether the host has to prove itself. */
+function isVerified({ endpoint, network }: HttpParts, host: string): boolean {
+  return host === endpoint.address ? endpoint.tls.isVerified : !network.insecureHosts.includes(host);
+}
+
+/** Our own certificate is for the endpoint alone; its authorities also speak for the hosts it leads to. */
+function tlsOptions(parts: HttpParts, host: string): buildConnector.BuildOptions {
+  const { endpoint, authorities } = parts;
+  const { tls, address } = endpoint;
+  const clientCertificates = host === address ? tls.clientCertificates : [];
+  const isPlain = tls.authorities.length === 0 && clientCertificates.length === 0;
+  return {
+    rejectUnauthorized: isVerified(parts, host),
+    ...(isPlain ? {} : { secureContext: authorities.contextFor({ authorities: tls.authorities, clientCertificates }) }),
+  };
+}
+
+function poolOptions(policy: RetryPolicy): Omit<Pool.Options, "connect"> {
+  return {
     allowH2: false, // one connection per layer: streams of one connection would share its window
     pipelining: 1,
     headersTimeout: policy.idleTimeoutMs,
     bodyTimeout: policy.idleTimeoutMs,
     keepAliveTimeout: 4000,
-    connect: { timeout: Math.min(policy.idleTimeoutMs, 30_000) },
-  });
+  };
+}
+
+function connectTo(parts: HttpParts, origin: URL): Dispatcher {
+  const { endpoint, policy, network } = parts;
+  const timeout = endpoint.connectTimeoutMs ?? Math.min(policy.idleTimeoutMs, 30_000);
+  const tls = origin.protocol === "https:" ? tlsOptions(parts, origin.host) : {};
+  const proxy = proxyFor(network.proxies, origin);
+  const options = poolOptions(policy);
+  if (proxy === undefined) return new Pool(origin, { ...options, connect: { timeout, ...tls } });
+  return new ProxyAgent({ ...options, uri: proxy.href, proxyTunnel: false, requestTls: tls, connectTimeout: timeout });
+}
+
+function wayTo({ network }: HttpParts, url: URL): string {
+  const proxy = proxyFor(network.proxies, url);
+  return proxy === undefined ? "" : ` through the proxy "${proxy.host}"`;
+}
+
+/** Opens connections as needed and keeps them for the next request to the same host. */
+export function createHttp(parts: HttpParts): Http {
+  const agent = new Agent({ factory: (origin) => connectTo(parts, new URL(origin)) });
   return {
     async request(url, request, signal) {
+      if (url.protocol === "https:" && isVerified(parts, url.host))
+        await parts.authorities.load(parts.network.authorityFiles);
       try {
         const response = await agent.request({
           origin: url.origin,
@@ -77,7 +123,7 @@ export function createHttp(policy: RetryPolicy): Http {
         return { status: response.statusCode, headers: response.headers, body: response.body };
       } catch (thrown) {
         signal.throwIfAborted();
-        throw transportFailure(thrown);
+        throw thrown instanceof RegistryFailure ? thrown : transportFailure(thrown, wayTo(parts, url));
       }
     },
     [Symbol.asyncDispose]: () => agent.destroy(),

@@ -1,8 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { parseImageReference } from "../reference.ts";
-import { credentialsFingerprint, credentialsOf, serverAddressHost } from "./credentials.ts";
-import { endpointsOf } from "./endpoint.ts";
+import { credentialsFingerprint, credentialsOf, registryHostOf } from "./credentials.ts";
 import { failedAttempts, RegistryFailure } from "./failure.ts";
 import { parseRetryAfter, retryDelayMs } from "./retry.ts";
 import { createTokenCache } from "./tokens.ts";
@@ -36,31 +34,12 @@ describe("credentialsOf", () => {
     expect(one).not.toContain("hunter");
   });
 
-  test("a server address is a host, whatever stands round it", () => {
-    expect(serverAddressHost("https://index.docker.io/v1/")).toBe("index.docker.io");
-    expect(serverAddressHost("quay.io")).toBe("quay.io");
-  });
-});
-
-describe("endpointsOf", () => {
-  const registries = {
-    "registry.k8s.io": { mirrors: ["127.0.0.1:5000", "cache.example/k8s/"] },
-    "127.0.0.1:5000": { insecure: true },
-  };
-
-  test("asks the mirrors in order, then the host, with plain HTTP for insecure ones only", () => {
-    const endpoints = endpointsOf(registries, parseImageReference("registry.k8s.io/a/pause:3"));
-    expect(endpoints.map(({ origin, repository }) => `${origin}/${repository}`)).toEqual([
-      "http://127.0.0.1:5000/a/pause",
-      "https://cache.example/k8s/a/pause",
-      "https://registry.k8s.io/a/pause",
-    ]);
-    expect(endpoints.map(({ isMirror }) => isMirror)).toEqual([true, true, false]);
-  });
-
-  test("docker.io's API lives elsewhere, and no host name is a property by accident", () => {
-    expect(endpointsOf({}, parseImageReference("busybox"))[0]?.origin).toBe("https://registry-1.docker.io");
-    expect(endpointsOf({}, parseImageReference("constructor:5000/x"))).toHaveLength(1);
+  test("a server address is a host, whatever stands round it, and Docker Hub one of many names", () => {
+    expect(registryHostOf("https://index.docker.io/v1/")).toBe("docker.io");
+    expect(registryHostOf("registry-1.docker.io")).toBe("docker.io");
+    expect(registryHostOf("quay.io")).toBe("quay.io");
+    expect(registryHostOf("https://quay.io:443/path")).toBe("quay.io:443");
+    expect(registryHostOf("")).toBe("");
   });
 });
 

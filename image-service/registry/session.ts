@@ -1,6 +1,6 @@
 import { parseChallenges } from "./challenge.ts";
-import { type Credentials, credentialsFingerprint } from "./credentials.ts";
-import { type Endpoint, isInsecure, type Registries } from "./endpoint.ts";
+import { credentialsFingerprint } from "./credentials.ts";
+import type { Endpoint, NetworkSettings } from "./endpoint.ts";
 import { type Outcome, RegistryFailure } from "./failure.ts";
 import { headerOf, type Http, type HttpResponse, readBody } from "./http.ts";
 import type { PullLimits } from "./limits.ts";
@@ -10,6 +10,7 @@ import type { TokenCache } from "./tokens.ts";
 
 /** Reads of one repository at one host, authenticated as needed. */
 export interface RegistrySession {
+  /** Once the host has answered, with the one scheme that it speaks. */
   readonly endpoint: Endpoint;
   /** GET below `/v2/<repository>/`; resolves on 200 and 206 only, anything else is a RegistryFailure. */
   get(path: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<HttpResponse>;
@@ -17,11 +18,9 @@ export interface RegistrySession {
 
 export interface SessionParts {
   readonly endpoint: Endpoint;
-  /** Belongs to the image's own host and is never shown to a mirror. */
-  readonly credentials: Credentials | undefined;
   readonly http: Http;
   readonly tokens: TokenCache;
-  readonly registries: Registries;
+  readonly network: NetworkSettings;
   readonly limits: PullLimits;
 }
 
@@ -41,6 +40,11 @@ interface Exchange {
   readonly response: HttpResponse;
   /** False after a redirect to another origin: that host never sees our credentials, nor do we believe its 401. */
   readonly isOwnOrigin: boolean;
+}
+
+interface OwnExchange extends Exchange {
+  /** Of the registry, whatever it redirected to. */
+  readonly origin: string;
 }
 
 /** A registry's error text for a human: bounded, one line, no control characters. */
@@ -73,20 +77,20 @@ async function statusFailure({ response, isOwnOrigin }: Exchange): Promise<Regis
   });
 }
 
-function redirectTarget(response: HttpResponse, from: URL, registries: Registries): URL {
+function redirectTarget(response: HttpResponse, from: URL, { network }: SessionParts): URL {
   const location = headerOf(response, "location");
   if (location === undefined || !URL.canParse(location, from.href))
     throw new RegistryFailure("invalid", "redirected to a malformed address");
   const target = new URL(location, from.href);
   target.username = "";
   target.password = "";
-  const isAllowed =
-    target.protocol === "https:" || (target.protocol === "http:" && isInsecure(registries, target.host));
+  const isInsecure = network.insecureHosts.includes(target.host) || target.origin === from.origin;
+  const isAllowed = target.protocol === "https:" || (target.protocol === "http:" && isInsecure);
   if (!isAllowed) throw new RegistryFailure("invalid", `redirected to "${target.host}" without TLS`);
   return target;
 }
 
-/** Sends a GET and follows its redirects; the secret is shown to the registry's own origin and nobody else. */
+/** Sends a GET and follows its redirects; what is secret is shown to the registry's own origin and nobody else. */
 async function follow(
   parts: SessionParts,
   url: URL,
@@ -95,13 +99,13 @@ async function follow(
 ): Promise<Exchange> {
   let target = url;
   for (let hop = 0; hop <= maxRedirects; hop += 1) {
-    const isOwnOrigin = target.origin === parts.endpoint.origin;
-    const { secret } = sending;
-    const sent = isOwnOrigin && secret !== undefined ? { ...headers, authorization: secret } : headers;
+    const isOwnOrigin = target.origin === url.origin;
+    const secret = sending.secret === undefined ? {} : { authorization: sending.secret };
+    const sent = isOwnOrigin ? { ...parts.endpoint.headers, ...headers, ...secret } : headers;
     const response = await parts.http.request(target, { headers: sent }, sending.signal);
     if (!redirectStatuses.has(response.status)) return { response, isOwnOrigin };
     discard(response);
-    target = redirectTarget(response, target, parts.registries);
+    target = redirectTarget(response, target, parts);
   }
   throw new RegistryFailure("invalid", `redirected more than ${maxRedirects} times`);
 }
@@ -113,14 +117,15 @@ function discard(response: HttpResponse): void {
 /** The header that proves us to the registry, learned from its challenge. */
 interface Authorization {
   current(): string | undefined;
-  /** True if there is something new to try. */
-  answer(response: HttpResponse, signal: AbortSignal): Promise<boolean>;
+  /** Learns what the registry at `origin` asks for; true if there is something new to try. */
+  answer(response: HttpResponse, origin: string, signal: AbortSignal): Promise<boolean>;
 }
 
 function createAuthorization(parts: SessionParts): Authorization {
-  const { endpoint, credentials, http, tokens, registries, limits } = parts;
+  const { endpoint, http, tokens, network, limits } = parts;
+  const { credentials } = endpoint;
   const ownScope = `repository:${endpoint.repository}:pull`;
-  const tokenKey = [endpoint.origin, ownScope, credentialsFingerprint(credentials)].join(" ");
+  const tokenKey = [endpoint.address, ownScope, credentialsFingerprint(credentials)].join(" ");
   let basic: string | undefined;
 
   function current(): string | undefined {
@@ -130,7 +135,7 @@ function createAuthorization(parts: SessionParts): Authorization {
   }
   return {
     current,
-    async answer(response, signal) {
+    async answer(response, origin, signal) {
       if (credentials?.kind === "registry") return false;
       const before = current();
       const challenges = parseChallenges(headerOf(response, "www-authenticate") ?? "");
@@ -138,8 +143,8 @@ function createAuthorization(parts: SessionParts): Authorization {
       if (challenge !== undefined) {
         const asked = challenge.parameters["scope"] ?? "";
         const scope = pullScope.test(asked) ? asked : ownScope;
-        const { origin } = endpoint;
-        const request = { challenge, scope, origin, credentials, registries, maxBytes: limits.tokenBytes };
+        const isProven = origin.startsWith("https:") && endpoint.tls.isVerified;
+        const request = { challenge, scope, origin, isProven, credentials, network, maxBytes: limits.tokenBytes };
         tokens.set(tokenKey, await requestToken(http, request, signal));
       } else if (challenges.some(({ scheme }) => scheme === "basic") && credentials?.kind === "basic")
         basic = basicAuthorization(credentials);
@@ -149,17 +154,50 @@ function createAuthorization(parts: SessionParts): Authorization {
 }
 
 export function createSession(parts: SessionParts): RegistrySession {
-  const { endpoint } = parts;
   const authorization = createAuthorization(parts);
+  let { endpoint } = parts;
+
+  async function sendOver(
+    scheme: "https" | "http",
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<OwnExchange> {
+    const origin = `${scheme}://${endpoint.address}`;
+    const url = new URL(`${origin}${endpoint.apiPath}/${endpoint.repository}/${path}${endpoint.query}`);
+    return { ...(await follow(parts, url, headers, { secret: authorization.current(), signal })), origin };
+  }
+
+  /** The first request finds out which of the schemes the host speaks. */
+  async function send(
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<OwnExchange> {
+    let failure: unknown;
+    for (const scheme of endpoint.schemes) {
+      try {
+        const exchange = await sendOver(scheme, path, headers, signal);
+        endpoint = { ...endpoint, schemes: [scheme] };
+        return exchange;
+      } catch (thrown) {
+        if (!(thrown instanceof RegistryFailure)) throw thrown;
+        failure = thrown;
+      }
+    }
+    throw failure;
+  }
   return {
-    endpoint,
+    get endpoint() {
+      return endpoint;
+    },
     async get(path, headers, signal) {
-      const url = new URL(`${endpoint.origin}/v2/${endpoint.repository}/${path}`);
-      let exchange = await follow(parts, url, headers, { secret: authorization.current(), signal });
-      const isChallenge = exchange.response.status === 401 && exchange.isOwnOrigin;
-      if (isChallenge && (await authorization.answer(exchange.response, signal))) {
-        discard(exchange.response);
-        exchange = await follow(parts, url, headers, { secret: authorization.current(), signal });
+      let exchange = await send(path, headers, signal);
+      const { response, origin, isOwnOrigin } = exchange;
+      const isChallenge = response.status === 401 && isOwnOrigin;
+      if (isChallenge && (await authorization.answer(response, origin, signal))) {
+        discard(response);
+        exchange = await send(path, headers, signal);
       }
       const { status } = exchange.response;
       if (status === 200 || status === 206) return exchange.response;

@@ -2,7 +2,7 @@ import * as v from "valibot";
 
 import type { Challenge } from "./challenge.ts";
 import type { Credentials } from "./credentials.ts";
-import { isInsecure, type Registries } from "./endpoint.ts";
+import type { NetworkSettings } from "./endpoint.ts";
 import { RegistryFailure } from "./failure.ts";
 import { type Http, type HttpRequest, readBody } from "./http.ts";
 import type { Token } from "./tokens.ts";
@@ -23,25 +23,34 @@ export interface TokenRequest {
   readonly scope: string;
   /** Origin of the registry that asked for the token. */
   readonly origin: string;
+  /** Whether a verified certificate vouches for that registry, and so for its word. */
+  readonly isProven: boolean;
   readonly credentials: Credentials | undefined;
-  readonly registries: Registries;
+  readonly network: NetworkSettings;
   readonly maxBytes: number;
 }
 
 /**
- * Where the token is to be fetched. The realm is the registry's word: a secret may go to it over TLS only, or to the
- * insecure registry itself, or to a host that the operator marked insecure.
+ * Where the token is to be fetched. The realm is the registry's word, and often another host (`auth.docker.io`). The
+ * secret is the registry's: one that proved itself, and could ask for it by Basic, may have it sent elsewhere, over
+ * verified TLS. Whoever answers over plain HTTP or unverified TLS may not: then only the registry's own origin gets it,
+ * and hosts that the operator marked insecure.
  */
-function realmOf({ challenge, origin, registries }: TokenRequest): URL {
+function realmOf({ challenge, origin, isProven, credentials, network }: TokenRequest): URL {
   const realm = challenge.parameters["realm"];
   if (realm === undefined || !URL.canParse(realm))
     throw new RegistryFailure("unauthorized", "the registry asks for a token but names no realm");
   const url = new URL(realm);
   url.username = "";
   url.password = "";
-  const isAllowed = url.protocol === "https:" || url.origin === origin || isInsecure(registries, url.host);
-  if (!isAllowed || !/^https?:$/.test(url.protocol))
+  if (url.origin === origin || (network.insecureHosts.includes(url.host) && /^https?:$/.test(url.protocol))) return url;
+  if (url.protocol !== "https:")
     throw new RegistryFailure("unauthorized", `the token realm "${url.host}" is not reached over TLS`);
+  if (credentials !== undefined && !isProven)
+    throw new RegistryFailure(
+      "unauthorized",
+      `the token realm "${url.host}" is another host, and no verified TLS vouches for the registry that names it`,
+    );
   return url;
 }
 

@@ -15,6 +15,8 @@ export interface ImageStore {
   byIdPrefix(hex: string): readonly StoredImage[];
   /** By `repository:tag` or `repository@digest`. */
   byName(name: string): StoredImage | undefined;
+  /** What a user's name may stand for, in full spelling: several for a short name. */
+  namesFor(text: string): readonly string[];
   /** Adds an image, or a name to one that is there; a tag that pointed elsewhere moves. */
   put(image: Omit<ImageRecord, "schemaVersion" | "names">, name: ImageName): Promise<StoredImage>;
   /** Adds a name to an image that is there, and signatures that came with it. */
@@ -99,7 +101,12 @@ async function remove(state: State, id: string): Promise<void> {
   await done;
 }
 
-export async function openImageStore(files: ImageFiles, layers: LayerStore, isPinned: IsPinned): Promise<ImageStore> {
+export async function openImageStore(
+  files: ImageFiles,
+  layers: LayerStore,
+  isPinned: IsPinned,
+  namesFor: ImageStore["namesFor"],
+): Promise<ImageStore> {
   const state: State = {
     files,
     layers,
@@ -119,6 +126,7 @@ export async function openImageStore(files: ImageFiles, layers: LayerStore, isPi
     byId: (id) => images.get(id),
     byIdPrefix: (hex) => [...images.values()].filter(({ id }) => id.slice(id.indexOf(":") + 1).startsWith(hex)),
     byName: (name) => images.get(ids.get(name) ?? ""),
+    namesFor,
     put: (image, name) =>
       exclusively(state, async () => {
         const known = images.get(image.id);

@@ -4,8 +4,7 @@ import type { NamedImage } from "../archive/names.ts";
 import type { Digest } from "../digest.ts";
 import type { UnpackedLayer } from "../layer/unpack.ts";
 import type { ImageReference } from "../reference.ts";
-import type { Credentials } from "../registry/credentials.ts";
-import type { Endpoint, Registries } from "../registry/endpoint.ts";
+import type { Endpoint, NetworkSettings } from "../registry/endpoint.ts";
 import type { PullLimits, RetryPolicy } from "../registry/limits.ts";
 import type { LayerDescriptor, Resolution, ResolveOptions } from "../registry/resolve.ts";
 import type { Token } from "../registry/tokens.ts";
@@ -15,8 +14,7 @@ import type { ImageSignature } from "../trust/signature.ts";
 export interface RegistryAccess {
   /** Tried in order. */
   readonly endpoints: readonly Endpoint[];
-  readonly credentials: Credentials | undefined;
-  readonly registries: Registries;
+  readonly network: NetworkSettings;
   readonly limits: PullLimits;
   readonly policy: RetryPolicy;
   /** Bearer tokens that are known already. */

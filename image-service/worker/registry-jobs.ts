@@ -3,6 +3,7 @@ import { LayerError } from "../layer/layer-error.ts";
 import { unpackArtifact, type UnpackedLayer, unpackLayer, type UnpackTarget } from "../layer/unpack.ts";
 import { downloadBlob, startBlob } from "../registry/blob.ts";
 import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
+import type { Authorities } from "../registry/authorities.ts";
 import { createHttp, type Http } from "../registry/http.ts";
 import type { Descriptor } from "../registry/manifest.ts";
 import { resolveImage } from "../registry/resolve.ts";
@@ -11,8 +12,9 @@ import { createTokenCache, type Token } from "../registry/tokens.ts";
 import { storageFailure } from "../storage-failure.ts";
 import type { LayerJob, LayerProgress, LayerResult, RegistryAccess, ResolveJob, ResolveResult } from "./protocol.ts";
 
-/** What a job may tell while it runs. */
+/** What a job may tell while it runs, and what the thread has for all its jobs. */
 export interface JobEvents {
+  readonly authorities: Authorities;
   onProgress(progress: LayerProgress): void;
   onToken(key: string, token: Token): void;
   /** Resolves when there may be more. */
@@ -31,27 +33,29 @@ function throttle(events: JobEvents): (progress: LayerProgress) => void {
   };
 }
 
-/** Opens the sessions of an access, in its order; mirrors are asked as nobody. */
+/** Hosts that are nobody's endpoint: of those, nothing is known but what holds for all. */
+const noEndpoint = {
+  address: "",
+  tls: { isVerified: true, authorities: [], clientCertificates: [] },
+  connectTimeoutMs: undefined,
+};
+
+/** Opens the sessions of an access, in its order, and a way to every other host. */
 export async function withSessions<T>(
   access: RegistryAccess,
   events: JobEvents,
   use: (sessions: readonly RegistrySession[], http: Http) => Promise<T>,
 ): Promise<T> {
-  await using http = createHttp(access.policy);
+  await using connections = new AsyncDisposableStack();
+  const { network, policy, limits } = access;
+  const { authorities } = events;
   const tokens = createTokenCache(access.tokens, (key, token) => events.onToken(key, token));
   return await use(
     access.endpoints.map((endpoint) => {
-      const credentials = endpoint.isMirror ? undefined : access.credentials;
-      return createSession({
-        endpoint,
-        credentials,
-        http,
-        tokens,
-        registries: access.registries,
-        limits: access.limits,
-      });
+      const http = connections.use(createHttp({ endpoint, network, policy, authorities }));
+      return createSession({ endpoint, http, tokens, network, limits });
     }),
-    http,
+    connections.use(createHttp({ endpoint: noEndpoint, network, policy, authorities })),
   );
 }
 

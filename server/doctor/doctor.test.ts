@@ -75,6 +75,7 @@ function createHealthyMachine(over: Partial<Machine> = {}, files: Readonly<Recor
     listNames: async (directory) => names[directory] ?? [],
     fileSystemOf: async (path) => (path.startsWith("/run/") ? { ...roomy, type: 0x0102_1994 } : roomy),
     whyTaken: async () => undefined,
+    registryProblems: async () => [],
     capabilities: async () => 2n ** 41n - 1n,
     cgroupLayout: async () => "hybrid",
     mounts: async () => hybridMounts,
@@ -306,4 +307,15 @@ test("a runtime's version and what it lacks are told", async () => {
   expect(findings.find(({ subject }) => subject === "runtime crun")?.text).toBe(
     "/usr/bin/crun, crun 1.8.1, without user namespaces (crun from 1.9 or runc from 1.2, Linux from 5.19)",
   );
+});
+
+test("a file on registries that cannot be used fails, by its own words", async () => {
+  const registryProblems = async (): Promise<string[]> => ["/etc/containers/registries.conf: line 3: no value"];
+  expect(await problemsOf(createHealthyMachine({ registryProblems }))).toEqual([
+    expect.objectContaining({
+      level: "fail",
+      subject: "registries",
+      text: "/etc/containers/registries.conf: line 3: no value",
+    }),
+  ]);
 });

@@ -3,7 +3,7 @@ import type { Finding } from "./finding.ts";
 import { checkApparmor, checkCgroupDriver, checkCgroups, checkKernel, checkSelinux } from "./kernel.ts";
 import { checkOverlay, checkRights, checkSeccomp, checkSettings } from "./kernel.ts";
 import type { Machine } from "./machine.ts";
-import { checkNetwork, checkPrograms } from "./programs.ts";
+import { checkNetwork, checkPrograms, checkRegistries } from "./programs.ts";
 import { checkDisk, checkState } from "./state.ts";
 
 /** Looks at everything that pods will need here. Changes nothing. */
@@ -13,6 +13,7 @@ export async function examine(machine: Machine, config: Config): Promise<Finding
     checkKernel(machine),
     checkPrograms(machine, config),
     checkNetwork(machine, config),
+    checkRegistries(machine, config),
     checkOverlay(machine, config),
     checkDisk(machine, config),
     checkState(machine, config),

@@ -1,11 +1,15 @@
 import { readdir, readFile, statfs } from "node:fs/promises";
 import { release } from "node:os";
 import { dirname } from "node:path";
-import { cgroupLayout, kernelCapabilities, readMountTable, run, which } from "../../native/index.ts";
+import { pino } from "pino";
+import { examineRegistries } from "../../image-service/index.ts";
+import { cgroupLayout, kernelCapabilities, readFileBounded, readMountTable, run, which } from "../../native/index.ts";
 import type { CgroupLayout, MountEntry } from "../../native/index.ts";
 import { probeRuntime } from "../../oci/index.ts";
 import type { RuntimeFacts } from "../../oci/index.ts";
+import type { Environment, RegistryFiles } from "../config.ts";
 import { refuseLiveListener } from "../listener.ts";
+import { registriesConfig } from "../registry-files.ts";
 
 /** The file system that a path lies on. */
 export interface FileSystem {
@@ -38,6 +42,8 @@ export interface Machine {
   fileSystemOf(path: string): Promise<FileSystem | undefined>;
   /** Why no daemon could listen on a path: one does, or something else is there; undefined where it could. */
   whyTaken(socket: string): Promise<string | undefined>;
+  /** What is wrong with the files that say how registries are reached. */
+  registryProblems(files: RegistryFiles): Promise<readonly string[]>;
   /** Bit N is capability N. */
   capabilities(): Promise<bigint>;
   cgroupLayout(): Promise<CgroupLayout>;
@@ -62,7 +68,8 @@ async function fileSystemOf(path: string): Promise<FileSystem | undefined> {
 }
 
 /** The machine we run on. */
-export function createMachine(searchPath: string): Machine {
+export function createMachine(environment: Environment): Machine {
+  const searchPath = environment.path;
   return {
     userId: process.getuid?.() ?? -1,
     kernelRelease: release(),
@@ -81,6 +88,12 @@ export function createMachine(searchPath: string): Machine {
         () => undefined,
         (thrown: unknown) => (thrown instanceof Error ? thrown.message : String(thrown)),
       ),
+    registryProblems: (files) =>
+      examineRegistries({
+        config: registriesConfig(files, environment),
+        host: { readFileBounded, run, which },
+        log: pino({ level: "silent" }),
+      }),
     capabilities: async () => (await kernelCapabilities()).effective,
     cgroupLayout,
     mounts: readMountTable,

@@ -114,3 +114,11 @@ export async function checkNetwork(machine: Machine, config: Config): Promise<Fi
     ...(await checkHostPorts(machine, types)),
   ];
 }
+
+/** What operators have written of registries: a broken file is not used, and what it said is not known at a start. */
+export async function checkRegistries(machine: Machine, config: Config): Promise<Finding[]> {
+  const subject = "registries";
+  const problems = await machine.registryProblems(config.registries);
+  if (problems.length === 0) return [{ level: "ok", subject, text: "all files on them can be used" }];
+  return problems.map((text) => ({ level: "fail", subject, text, cure: "mend the file; no restart is needed" }));
+}
