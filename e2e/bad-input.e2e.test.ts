@@ -1,6 +1,7 @@
 import { describe, expect, inject, test } from "vitest";
-import { Code } from "../cri-api/index.ts";
+import { Code, CriError, loadServices, type MethodDescriptor } from "../cri-api/index.ts";
 import { containerConfig, podConfig } from "./harness/configs.ts";
+import { openStream } from "./harness/cri-stream.ts";
 import { useDaemon } from "./harness/fixture.ts";
 
 const berth = useDaemon();
@@ -175,6 +176,26 @@ describe("the wrong state", () => {
   });
 });
 
-test("an RPC that is not built yet is Unimplemented", async () => {
+test("of all RPCs of the contract only checkpoint and restore are Unimplemented", async () => {
+  const contract = loadServices().filter(({ path: place }) => place.startsWith("/runtime.v1."));
+  expect(contract).toHaveLength(43);
+  const answers = await Promise.all(contract.map(async (method) => [method.name, await codeOf(method)] as const));
+  const unbuilt = answers.filter(([, code]) => code === Code.Unimplemented).map(([name]) => name);
+  expect(unbuilt.toSorted()).toEqual(["CheckpointContainer", "CheckpointPod", "RestorePod"]);
   await berth.expectFailure("CheckpointContainer", { containerId: absent }, Code.Unimplemented, /CheckpointContainer/u);
 });
+
+/** What an empty request is answered with; undefined for an answer, or a stream that stands. */
+async function codeOf({ name, responseStream }: MethodDescriptor): Promise<number | undefined> {
+  if (!responseStream) {
+    return await berth.call(name).then(
+      () => undefined,
+      (thrown: unknown) => (thrown instanceof CriError ? thrown.code : Promise.reject(thrown)),
+    );
+  }
+  using open = openStream(berth.daemon.socketPath, name);
+  const { promise: failed, resolve } = Promise.withResolvers<number>();
+  open.stream.on("error", ({ code }: { code: number }) => resolve(code));
+  open.stream.resume();
+  return await Promise.race([open.isOpen.then(() => undefined), failed]);
+}

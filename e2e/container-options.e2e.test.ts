@@ -311,6 +311,38 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
     expect((await berth.containerStatus(containerId)).resources?.linux).toMatchObject({ ...resources, ...linux });
   });
 
+  test("limits of swap and of huge pages are set, and can be changed while it runs", async () => {
+    const pod = await berth.runPod({ runtimeHandler });
+    const resources = {
+      memoryLimitInBytes: 64n << 20n,
+      memorySwapLimitInBytes: 96n << 20n, // memory and swap together
+      hugepageLimits: [{ pageSize: "2MB", limit: 8n << 20n }],
+    };
+    const containerId = await berth.startContainer(pod, { linux: { resources } });
+    const { status, info } = await berth.call("ContainerStatus", { containerId, verbose: true });
+    expect(status?.resources?.linux).toMatchObject(resources);
+    const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+    expect(await readCgroup(pid, "memory", "memory.memsw.limit_in_bytes")).toBe(String(96n << 20n));
+    expect(await readCgroup(pid, "hugetlb", "hugetlb.2MB.limit_in_bytes")).toBe(String(8n << 20n));
+    const linux = { memoryLimitInBytes: 80n << 20n, memorySwapLimitInBytes: 160n << 20n };
+    await berth.call("UpdateContainerResources", { containerId, linux });
+    expect(await readCgroup(pid, "memory", "memory.memsw.limit_in_bytes")).toBe(String(160n << 20n));
+    expect((await berth.containerStatus(containerId)).resources?.linux).toMatchObject({ ...resources, ...linux });
+  });
+
+  test("without a swap limit of its own a memory limit holds swap back, and -1 lets it go", async () => {
+    const pod = await berth.runPod({ runtimeHandler });
+    const limitOf = async (memorySwapLimitInBytes: bigint): Promise<string> => {
+      const resources = { memoryLimitInBytes: 64n << 20n, memorySwapLimitInBytes };
+      const containerId = await berth.startContainer(pod, { linux: { resources } });
+      const { info } = await berth.call("ContainerStatus", { containerId, verbose: true });
+      const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+      return await readCgroup(pid, "memory", "memory.memsw.limit_in_bytes");
+    };
+    expect(await limitOf(0n)).toBe(String(64n << 20n));
+    expect(BigInt(await limitOf(-1n))).toBeGreaterThan(1n << 60n);
+  });
+
   test("a container beyond its memory limit ends as OOMKilled", async () => {
     const pod = await berth.runPod({ runtimeHandler });
     const resources = { memoryLimitInBytes: 15n << 20n, memorySwapLimitInBytes: 15n << 20n };

@@ -10,7 +10,7 @@ import { runCommand } from "./harness/run-command.ts";
 beforeAll(unpackNewerRuntimes, 300_000);
 const systemRuntimes = { "system-crun": { path: "crun" }, "system-runc": { path: "runc" } };
 const berth = useDaemon({
-  pull: ["busybox", "configured"],
+  pull: ["busybox", "configured", "artifact"],
   runtimes: { ...newerRuntimes, ...systemRuntimes },
 });
 
@@ -142,6 +142,16 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
     expect(await owners(path.join(hostPath, "new"))).toEqual([0, 0]);
     expect(await owners(path.join(hostPath, "given"))).toEqual([5, 6]);
     await expect(berth.shell(containerId, "touch /ro/new")).rejects.toThrow("Read-only file system");
+  });
+
+  test("an image volume belongs to root, and cannot be written", async () => {
+    const image = { image: berth.image("artifact") };
+    const mounts = [
+      { containerPath: "/files", image },
+      { containerPath: "/model", image, imageSubPath: "model" },
+    ];
+    const script = "stat -c %u:%g /files/readme.txt /model/weights.bin; cat /model/weights.bin; touch /files/x 2>&1";
+    expect(await run(`${script}; true`, { mounts })).toMatch(/^0:0\n0:0\n1 2 3\n.*Read-only file system/u);
   });
 
   test("a volume without mappings stays the host's", async () => {

@@ -182,6 +182,8 @@ export function createFakeRuntime(handler = "fake"): FakeRuntime {
       if (exit) return exit;
       throw signal.reason;
     },
+    findOomKill: async (id) =>
+      containers.get(id)?.exit?.oomKilled ? { task: "hungry", limit: "container" } : undefined,
     cgroupPaths: async (id) => (containers.has(id) ? { unified: undefined, controllers: {} } : undefined),
   };
   return fake;

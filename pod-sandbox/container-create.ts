@@ -11,7 +11,7 @@ import { logPathOf, prepareLog } from "./container-log-path.ts";
 import { resolveDevices, resolveMounts } from "./container-sources.ts";
 import { buildSpec, lookUpUser } from "./container-spec.ts";
 import type { Creation } from "./container-spec.ts";
-import { advanceContainer, containerName } from "./container.ts";
+import { advanceContainer, containerName, imageNameOf } from "./container.ts";
 import { makeFolder, provideDeclaredVolumes } from "./declared-volumes.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
@@ -141,7 +141,17 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   const { logPath } = container;
   const { tty, stdin, stdinOnce } = config;
   const hostUser = hostUserOf(creation.sandbox.config, user);
-  const process = { id, bundle: paths.bundle, spec, logPath, tty, stdin, stdinOnce, ...hostUser };
+  const process = {
+    id,
+    bundle: paths.bundle,
+    spec,
+    logPath,
+    tty,
+    stdin,
+    stdinOnce,
+    ...hostUser,
+    imageName: imageNameOf(container),
+  };
   const processes = await undoneByUs(runtime.create(call.signal, process));
   await unmountImageVolumes(paths); // the container's own mount namespace has them now
 

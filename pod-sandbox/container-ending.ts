@@ -1,4 +1,4 @@
-import type { ContainerExit } from "../oci/index.ts";
+import type { ContainerExit, OomKill } from "../oci/index.ts";
 import { advanceContainer } from "./container.ts";
 import type { Container, ContainerIn, Ending, LiveContainer } from "./container.ts";
 
@@ -26,9 +26,16 @@ function exitReason(exit: ContainerExit): string {
   return exit.exitCode === 0 ? "Completed" : "Error";
 }
 
-/** The limit that was hit can also be the pod's, or the node's memory. */
-function oomMessage(limitBytes: bigint): string {
-  return limitBytes > 0n ? `killed for want of memory; the container's limit is ${limitBytes} bytes` : "";
+/** @param kill As the kernel's log has it, which takes a while to read: absent until then. */
+export function oomMessage(limitBytes: bigint, kill?: OomKill): string {
+  const who = kill ? `process "${kill.task.replaceAll(/[^ -~]/g, "?")}" was killed` : "killed";
+  const whose = {
+    container: "",
+    pod: ", as the pod's limit was reached",
+    node: ", as the node has none left",
+  }[kill?.limit ?? "container"];
+  const limit = limitBytes > 0n ? `; the container's limit is ${limitBytes} bytes` : "";
+  return `${who} for want of memory${whose}${limit}`;
 }
 
 /** One that ran longer has told its user more than the last lines could. */

@@ -67,6 +67,11 @@ export function advanceContainer<
   return to;
 }
 
+/** As its user wrote it, where kubelet says so; else as it was asked for. */
+export function imageNameOf({ config }: Pick<Container, "config">): string {
+  return config.image?.userSpecifiedImage || config.image?.image || "";
+}
+
 export function containerName(metadata: cri.ContainerMetadata, sandboxId: string): string {
   return `${metadata.name}_${metadata.attempt}_${sandboxId}`;
 }

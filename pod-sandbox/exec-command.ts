@@ -1,6 +1,7 @@
 import { Code, CriError } from "../cri-api/index.ts";
 import type { ExecCommand } from "../oci/index.ts";
 import { readSpec } from "./bundle.ts";
+import { imageNameOf } from "./container.ts";
 import type { ContainerIn } from "./container.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf } from "./layout.ts";
@@ -21,6 +22,7 @@ export async function execCommandOf(
     id: container.id,
     bundle,
     process: { ...process, ...command },
+    imageName: imageNameOf(container),
     ...(sandbox ? hostUserOf(sandbox.config, process.user) : {}),
   };
 }

@@ -6,6 +6,7 @@ import { createFakeRuntime } from "../oci/testing.ts";
 import type { FakeRuntime } from "../oci/testing.ts";
 import { createExitWatch } from "./exit-watch.ts";
 import type { ContainerIn } from "./container.ts";
+import { layoutOf } from "./layout.ts";
 import { inCreated, openTestRecords, silentLog, testContainer, testSandbox } from "./testing.ts";
 
 const sandbox = testSandbox("pod");
@@ -14,7 +15,8 @@ const ownPids = { linux: { securityContext: { namespaceOptions: { pid: "CONTAINE
 async function openWatch(runtime: FakeRuntime = createFakeRuntime("crun")) {
   const records = await openTestRecords();
   const bundle = await mkdtemp(join(tmpdir(), "berth-bundle-"));
-  const exits = createExitWatch({ ...records, runtimes: new Map([["crun", runtime]]), log: silentLog });
+  const layout = layoutOf(bundle, bundle);
+  const exits = createExitWatch({ ...records, runtimes: new Map([["crun", runtime]]), layout, log: silentLog });
   onTestFinished(async () => {
     await exits[Symbol.asyncDispose]();
     await records[Symbol.asyncDispose]();
@@ -145,10 +147,11 @@ describe("createExitWatch", () => {
     await watch.containers.save(limited);
     watch.runtime.finish(container.id, { exitCode: 137, oomKilled: true });
     await watch.exits.ended(container.id);
-    expect(watch.containers.get(container.id)).toMatchObject({
-      reason: "OOMKilled",
-      message: "killed for want of memory; the container's limit is 67108864 bytes",
-    });
+    const limit = "for want of memory; the container's limit is 67108864 bytes";
+    expect(watch.containers.get(container.id)).toMatchObject({ reason: "OOMKilled", message: `killed ${limit}` });
+    await vi.waitFor(() =>
+      expect(watch.containers.get(container.id)).toMatchObject({ message: `process "hungry" was killed ${limit}` }),
+    );
   });
 
   it("quotes the last words of a container that died at once", async () => {

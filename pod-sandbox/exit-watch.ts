@@ -2,11 +2,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Logger } from "../cri-api/index.ts";
 import { openProcess } from "../native/index.ts";
-import { diedAtOnce, endContainer, endingOf } from "./container-ending.ts";
+import { endContainer, endingOf } from "./container-ending.ts";
 import { isLive } from "./container.ts";
 import type { Container, LiveContainer } from "./container.ts";
 import { waitUnlessAborted } from "./creations.ts";
-import { readLastErrors } from "./log-tail.ts";
+import type { Layout } from "./layout.ts";
+import { lastWordsOf } from "./last-words.ts";
 import type { RecordStore } from "./record-store.ts";
 import { runtimeOf } from "./runtimes.ts";
 import type { Runtimes } from "./runtimes.ts";
@@ -32,6 +33,7 @@ interface ExitWatchParts {
   readonly sandboxes: RecordStore<Sandbox>;
   readonly containers: RecordStore<Container>;
   readonly runtimes: Runtimes;
+  readonly layout: Layout;
   readonly log: Logger;
 }
 
@@ -55,7 +57,7 @@ export function createExitWatch(parts: ExitWatchParts): ExitWatch {
     );
     if (!found) return;
     parts.log.info({ containerId: id, exitCode: exit.exitCode }, "container exited");
-    if (diedAtOnce(found)) void quoteLog(found); // nobody waits for it: the log may lie on a file system that hangs
+    void explainEnd(found); // nobody waits for it: the log may lie on a file system that hangs
   }
 
   /** Its children have no init to take them along. One that cannot die does not keep the end from being told. */
@@ -67,13 +69,15 @@ export function createExitWatch(parts: ExitWatchParts): ExitWatch {
     }
   }
 
-  async function quoteLog({ id, logPath }: Container): Promise<void> {
+  async function explainEnd(container: Container): Promise<void> {
     try {
-      const message = await readLastErrors(logPath);
+      const message = await lastWordsOf(container, parts);
       if (message === "") return;
-      await parts.containers.update(id, (current) => (diedAtOnce(current) ? { ...current, message } : current));
+      await parts.containers.update(container.id, (current) =>
+        current.state === "exited" ? { ...current, message } : current,
+      );
     } catch (thrown) {
-      parts.log.debug({ containerId: id, err: String(thrown) }, "last words of a container not read");
+      parts.log.debug({ containerId: container.id, err: String(thrown) }, "last words of a container not read");
     }
   }
 

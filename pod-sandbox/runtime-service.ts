@@ -149,7 +149,7 @@ export async function openHost(parts: RuntimeServiceParts): Promise<Host> {
   const codecs = loadJsonCodecs();
   const sandboxes = await openRecordStore(layout.sandboxRecords, sandboxFormat(codecs), log);
   const containers = await openRecordStore(layout.containerRecords, containerFormat(codecs), log);
-  const exits = createExitWatch({ ...parts, sandboxes, containers });
+  const exits = createExitWatch({ ...parts, layout, sandboxes, containers });
   const clock = createClock();
   const stats = createStatsReader();
   forgetEnded(stats, { sandboxes, containers });

@@ -50,6 +50,7 @@ export function createRetiredRuntime(handler: string): Runtime {
       if (process) await waitUnlessAborted(process.exited, signal);
       return { exitCode: unknownExitCode, finishedAtNs: nowNs(), oomKilled: false };
     },
+    findOomKill: async () => undefined,
     cgroupPaths: async () => undefined,
   };
 }

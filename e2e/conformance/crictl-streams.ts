@@ -6,7 +6,7 @@ import { runCommand, tryCommand } from "../harness/run-command.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
 /** crictl with its endpoint, and a pod with a running container. */
-export interface StreamScene {
+export interface CrictlScene {
   /** The command line of a subcommand. */
   readonly argv: (...args: readonly string[]) => readonly string[];
   readonly check: (command: string, work: () => Promise<void>) => Promise<boolean>;
@@ -21,7 +21,7 @@ const timeoutMs = 20_000;
 const page = "served through crictl\n";
 
 /** What crictl streams, over both of its transports. */
-export async function exerciseStreams(scene: StreamScene): Promise<void> {
+export async function exerciseStreams(scene: CrictlScene): Promise<void> {
   const { argv, container } = scene;
   const serve = `mkdir -p /tmp/www; printf '${page.trim()}\\n' > /tmp/www/index.html; httpd -p 8080 -h /tmp/www`;
   await runCommand(argv("exec", "-s", container, "sh", "-c", serve));
@@ -32,7 +32,7 @@ export async function exerciseStreams(scene: StreamScene): Promise<void> {
   }
 }
 
-async function checkExec({ argv, check, container }: StreamScene, transport: string): Promise<void> {
+async function checkExec({ argv, check, container }: CrictlScene, transport: string): Promise<void> {
   const shell = (...args: readonly string[]): readonly string[] => argv("exec", "-r", transport, ...args);
   await check(`exec over ${transport}`, async () => {
     const script = "echo said; echo complained >&2; exit 3";
@@ -54,7 +54,7 @@ async function checkExec({ argv, check, container }: StreamScene, transport: str
   });
 }
 
-async function checkAttach(scene: StreamScene, transport: string): Promise<void> {
+async function checkAttach(scene: CrictlScene, transport: string): Promise<void> {
   const { argv, check, directory } = scene;
   await check(`attach -i over ${transport}`, async () => {
     const config = {
@@ -75,7 +75,7 @@ async function checkAttach(scene: StreamScene, transport: string): Promise<void>
   });
 }
 
-async function checkPortForward({ argv, check, pod }: StreamScene, transport: string): Promise<void> {
+async function checkPortForward({ argv, check, pod }: CrictlScene, transport: string): Promise<void> {
   await check(`port-forward over ${transport}`, async () => {
     const [file = "", ...args] = argv("port-forward", "-r", transport, pod, "18090:8080");
     const child = spawn(file, args, { stdio: "ignore", timeout: timeoutMs, killSignal: "SIGKILL" });

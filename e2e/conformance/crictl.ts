@@ -4,9 +4,11 @@ import path from "node:path";
 import type { Daemon } from "../harness/daemon.ts";
 import type { Report } from "../harness/report.ts";
 import { at, listAt } from "../harness/json-path.ts";
+import { repository } from "../harness/repository.ts";
 import { runCommand } from "../harness/run-command.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 import { exerciseStreams } from "./crictl-streams.ts";
+import { exerciseWatching } from "./crictl-watching.ts";
 
 interface CrictlSession {
   readonly crictl: string;
@@ -29,25 +31,42 @@ export async function exerciseCrictl(session: CrictlSession, report: Report): Pr
   ];
   const run = (...args: readonly string[]): Promise<string> => runCommand(argv(...args));
   const read = async (...args: readonly string[]): Promise<unknown> => JSON.parse(await run(...args));
-  const check = (command: string, work: () => Promise<void>): Promise<boolean> =>
-    report.check(`crictl ${command} [${runtimeHandler}]`, work);
+  const checked: string[] = [];
+  const check = (command: string, work: () => Promise<void>): Promise<boolean> => {
+    checked.push(command);
+    return report.check(`crictl ${command} [${runtimeHandler}]`, work);
+  };
   const files = await writeConfigs(session);
 
   await checkNode({ run, read, check });
   const imageId = await checkImage({ run, read, check }, session.image);
   const pod = await checkPod({ run, read, check }, runtimeHandler, files.pod);
   const container = await checkContainer({ run, read, check }, { pod, imageId, files, logs: files.logs });
-  await exerciseStreams({
-    argv,
-    check,
-    pod,
-    podFile: files.pod,
-    container,
-    image: session.image,
-    directory: files.logs,
-  });
+  const scene = { argv, check, pod, podFile: files.pod, container, image: session.image, directory: files.logs };
+  await exerciseStreams(scene);
+  await exerciseWatching(scene);
   await checkContainerEnd({ run, read, check }, container);
   await checkRemoval({ run, read, check }, pod, session.image);
+  await check("--help", () => checkTable(run, checked));
+}
+
+/** Restoring is not built, and help helps itself. */
+const unchecked: readonly string[] = ["checkpoint", "help"];
+
+/** Every sub-command that crictl has was checked above, and stands in the table that says so. */
+async function checkTable(run: Tool["run"], checked: readonly string[]): Promise<void> {
+  const [, help = ""] = /^COMMANDS:$([\s\S]*?)^$/mu.exec(await run("--help")) ?? [];
+  const commands = [...help.matchAll(/^ {3}([a-z-]+)/gmu)].map(([, name = ""]) => name);
+  const wanted = commands.filter((name) => !unchecked.includes(name));
+  assert.ok(wanted.length >= 30, help);
+  const table = await readFile(path.join(repository, "e2e/README.md"), "utf8");
+  const isChecked = (name: string): boolean => checked.some((check) => check.split(" ")[0] === name);
+  const isTold = (name: string): boolean =>
+    checked.some((check) => check.split(" ")[0] === name && table.includes(`\`${check}\``));
+  assert.deepEqual(
+    wanted.filter((name) => !isChecked(name) || !isTold(name)),
+    [],
+  );
 }
 
 interface Tool {

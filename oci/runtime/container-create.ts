@@ -68,6 +68,8 @@ async function launch(
   throw runtimeFailure(outcome.output, {
     what: `cannot create container "${id}"`,
     executable: spec.process.args[0],
+    imageName: process.imageName,
+    memoryLimitBytes: spec.linux.resources.memory?.limit,
     rootfs: spec.root.path,
     hidden: [bundle, ...hiddenDirectories(host.config)],
   });

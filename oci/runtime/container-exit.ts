@@ -5,7 +5,7 @@ import type { ProcessIdentity } from "../../native/index.ts";
 import { isAlive, openProcess, readFileBounded } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import type { RuntimeHost } from "./host.ts";
-import { kernelLogTellsOom } from "./kernel-log.ts";
+import { findOomKill } from "./kernel-log.ts";
 import { assertId, exitFile } from "./state.ts";
 import type { ContainerExit } from "./types.ts";
 
@@ -40,7 +40,7 @@ async function wasOomKilled(host: RuntimeHost, id: string, exitCode: number): Pr
   if (await host.monitor.sawOom(state.bundle)) return true;
   if (exitCode !== killedExitCode) return false;
   const kills = await oomKillsOf(state.cgroups);
-  return kills === undefined ? await kernelLogTellsOom(id, state.init) : kills > 0;
+  return kills === undefined ? (await findOomKill(id, state.init)) !== undefined : kills > 0;
 }
 
 /** Undefined when the cgroup is gone. */

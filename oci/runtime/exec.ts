@@ -168,6 +168,7 @@ export function notStarted(host: RuntimeHost, exec: ExecCommand, stderr: Buffer)
   return runtimeFailure(stderr.toString("utf8"), {
     what: `cannot execute a command in container "${exec.id}"`,
     executable: exec.process.args[0],
+    imageName: exec.imageName,
     hidden: [exec.bundle, ...hiddenDirectories(host.config)],
   });
 }

@@ -2,9 +2,12 @@ import { describe, expect, test } from "vitest";
 import { Code } from "../../cri-api/index.ts";
 import { runtimeFailure } from "./failure.ts";
 
+const tooLow = "its memory limit of 16384 bytes is too low for it to start";
 const context = {
   what: 'cannot create container "c1"',
   executable: "nope",
+  imageName: "busybox:1",
+  memoryLimitBytes: 16_384,
   hidden: ["/run/berth/containers/c1", "/run/berth/runtimes/crun/root", "/sys/fs/cgroup"],
   rootfs: "/run/berth/containers/c1/rootfs",
 };
@@ -16,8 +19,8 @@ function runc(message: string): string {
 describe("what a runtime says becomes a short reason and a code", () => {
   const invalid = Code.InvalidArgument;
   const wrong = Code.FailedPrecondition;
-  const notFound = 'executable "nope" not found';
-  const denied = 'executable "nope" cannot be executed: permission denied';
+  const notFound = 'executable "nope" not found in image "busybox:1"';
+  const denied = 'executable "nope" in image "busybox:1" cannot be executed: permission denied';
   const cases: readonly (readonly [said: string, reason: string, code: Code])[] = [
     ["executable file `nope` not found in $PATH: No such file or directory\n", notFound, invalid],
     [
@@ -63,6 +66,20 @@ describe("what a runtime says becomes a short reason and a code", () => {
       "its AppArmor profile is not loaded",
       wrong,
     ],
+    ["OOM: the memory limit could be too low: read from sync socket: Connection reset by peer", tooLow, invalid],
+    [
+      runc(
+        "runc create failed: unable to start container process: error during container init: error setting cgroup config for procHooks process: unable to set memory limit to 16384 (current usage: 1945600, peak usage: 2007040)",
+      ),
+      tooLow,
+      invalid,
+    ],
+    [
+      "writing file `cpuset.cpus`: Numerical result out of range",
+      "writing file `cpuset.cpus`: Numerical result out of range",
+      invalid,
+    ],
+    ["mount `/srv` to `etc/passwd`: Not a directory", "mount `/srv` to `etc/passwd`: Not a directory", invalid],
     ["container does not exist", "container does not exist", wrong],
     ["exec failed: cannot exec in a stopped container", "cannot exec in a stopped container", wrong],
     ["fail startup\nsetns(pid=21847, CLONE_NEWUSER): No such process", "it is not running", wrong],

@@ -6,6 +6,8 @@ export interface FailureContext {
   readonly what: string;
   /** The executable that the spec names, to be told apart from files that the runtime needs itself. */
   readonly executable?: string | undefined;
+  readonly imageName?: string | undefined;
+  readonly memoryLimitBytes?: number | undefined;
   /** Directories of ours, whose names are nobody's business. */
   readonly hidden: readonly string[];
   readonly rootfs?: string | undefined;
@@ -18,7 +20,7 @@ const maxReasonLength = 512;
 const meanings: readonly {
   readonly pattern: RegExp;
   readonly code: Code;
-  readonly reason?: (executable: string) => string;
+  readonly reason?: (about: Readonly<Record<"executable" | "image" | "memory", string>>) => string;
 }[] = [
   {
     pattern: /apparmor.*no such file|apparmor.*not found/i, // before the words of a missing executable, which it has too
@@ -28,13 +30,19 @@ const meanings: readonly {
   {
     pattern: /executable file .*not found|stat [^:]+: no such file or directory|exec: .*no such file or directory/i,
     code: Code.InvalidArgument,
-    reason: (executable) => `executable "${executable}" not found`,
+    reason: ({ executable, image }) => `${executable} not found${image}`,
   },
   {
     pattern: /open executable: (permission denied|operation not permitted)|exec: .*permission denied|is a directory/i,
     code: Code.InvalidArgument,
-    reason: (executable) => `executable "${executable}" cannot be executed: permission denied`,
+    reason: ({ executable, image }) => `${executable}${image} cannot be executed: permission denied`,
   },
+  {
+    pattern: /memory limit could be too low|unable to set memory limit/i,
+    code: Code.InvalidArgument,
+    reason: ({ memory }) => `its memory limit${memory} is too low for it to start`,
+  },
+  { pattern: /cpuset\.(?:cpus|mems)|mount.*not a directory/i, code: Code.InvalidArgument },
   { pattern: /chdir|to cwd/i, code: Code.InvalidArgument },
   { pattern: /exec format error/i, code: Code.InvalidArgument },
   {
@@ -53,8 +61,20 @@ const meanings: readonly {
 export function runtimeFailure(output: string, context: FailureContext): CriError {
   const message = lastMessage(output);
   const meaning = meanings.find(({ pattern }) => pattern.test(message));
-  const told = meaning?.reason?.(quotable(context.executable ?? "")) ?? cleanReason(message, context);
+  const told = meaning?.reason?.(wordsOf(context)) ?? cleanReason(message, context);
   return new CriError(meaning?.code ?? Code.Internal, `${context.what}: ${told}`, { cause: context.cause });
+}
+
+function wordsOf({
+  executable,
+  imageName,
+  memoryLimitBytes,
+}: FailureContext): Record<"executable" | "image" | "memory", string> {
+  return {
+    executable: `executable "${quotable(executable ?? "")}"`,
+    image: imageName === undefined ? "" : ` in image "${quotable(imageName)}"`,
+    memory: memoryLimitBytes === undefined ? "" : ` of ${memoryLimitBytes} bytes`,
+  };
 }
 
 /** The last error line of a runtime, without its wrapping and log fields. */
@@ -78,7 +98,7 @@ function cleanReason(message: string, context: Pick<FailureContext, "hidden" | "
 
 /** runc tells the whole way down; only the end of it means something to a caller. */
 const wrapping =
-  /^(?:runc (?:create|start|run|exec) failed: |exec failed: |unable to start container process: |container_linux\.go:\d+: [^:]+: |process_linux\.go:\d+: [^:]+: )+/;
+  /^(?:runc (?:create|start|run|exec) failed: |exec failed: |unable to start container process: |error during container init: |container_linux\.go:\d+: [^:]+: |process_linux\.go:\d+: [^:]+: )+/;
 
 /** A log line of runc (`time=… level=error msg="…"`) or JSON, else the line itself. */
 function messageOf(line: string): { readonly level: string | undefined; readonly text: string } {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { tellsOom } from "./kernel-log.ts";
+import { parseOomKill } from "./kernel-log.ts";
 
 const id = "2c1a6e3e3d869cda";
 const init = { pid: 7324, startTime: "66700" };
@@ -14,7 +14,15 @@ test.each([
   ["a path of the cgroupfs driver", line(`/pod/berth-${id}`)],
   ["the end of init itself", killed(7324)],
 ])("the kernel's word is heard: %s", (_, record) => {
-  expect(tellsOom(record, id, init)).toBe(true);
+  expect(parseOomKill(record, id, init)?.task).toBe("dd");
+});
+
+test.each([
+  ["the container's", line(`/pod/berth-${id}`), "container"],
+  ["the pod's", line(`/pod/berth-${id}`).replace(/oom_memcg=[^,]*/, "oom_memcg=/pod"), "pod"],
+  ["the node's", line(`/pod/berth-${id}`).replace(/,oom_memcg=[^,]*/, ",global_oom"), "node"],
+])("it tells that the memory was %s", (_, record, limit) => {
+  expect(parseOomKill(record, id, init)).toEqual({ task: "dd", limit });
 });
 
 test.each([
@@ -26,5 +34,5 @@ test.each([
   ["a line that goes on", ` SUBSYSTEM=cpu\n`],
   ["nothing", ""],
 ])("it is not confused with %s", (_, record) => {
-  expect(tellsOom(record, id, init)).toBe(false);
+  expect(parseOomKill(record, id, init)).toBeUndefined();
 });

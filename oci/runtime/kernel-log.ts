@@ -10,14 +10,23 @@ const recordBytes = 8192;
 const maxRecords = 100_000;
 const clockTicksPerSecond = 100;
 
+/** A process that the kernel killed for want of memory. */
+export interface OomKill {
+  /** Its name, of at most 15 bytes, which is its own choice. */
+  readonly task: string;
+  /** Whose memory was used up; undefined where the log does not say. */
+  readonly limit?: "container" | "pod" | "node";
+}
+
 /**
- * Whether the kernel has written down that it killed a process of the container for want of memory. The last to ask:
- * systemd removes the scope of a container, and its counts with it, when the last process ends.
+ * What the kernel has written down last of killing a process of the container for want of memory. It cannot be
+ * overtaken: systemd removes the scope of a container, and its counts with it, when the last process ends.
  *
- * @returns False also where the log cannot be read.
+ * @returns Undefined also where the log cannot be read.
  */
-export async function kernelLogTellsOom(id: string, init: ProcessIdentity): Promise<boolean> {
-  return (await readRecords()).some((record) => tellsOom(record, id, init));
+export async function findOomKill(id: string, init: ProcessIdentity): Promise<OomKill | undefined> {
+  const kills = (await readRecords()).map((record) => parseOomKill(record, id, init));
+  return kills.findLast((kill) => kill !== undefined);
 }
 
 /**
@@ -25,16 +34,28 @@ export async function kernelLogTellsOom(id: string, init: ProcessIdentity): Prom
  * the time since boot in microseconds, the first is below 8 for what the kernel itself says. Of many kills at once only
  * the line with the pid is written.
  */
-export function tellsOom(record: string, id: string, init: ProcessIdentity): boolean {
+export function parseOomKill(record: string, id: string, init: ProcessIdentity): OomKill | undefined {
   const [, microseconds, text] = /^[0-7],\d+,(\d+),[^;]*;(.*)/.exec(record) ?? [];
-  if (microseconds === undefined || text === undefined) return false;
-  const cgroup = /^oom-kill:.*,task_memcg=([^,]*)/.exec(text)?.[1];
-  if (cgroup !== undefined)
-    return cgroup.split("/").some((name) => name === id || name.replace(/\.scope$/, "").endsWith(`-${id}`));
-  const killed = /out of memory: Killed process (\d+) /i.exec(text)?.[1];
+  if (microseconds === undefined || text === undefined) return undefined;
+  if (text.startsWith("oom-kill:")) return parseCgroupKill(text, id);
+  const [, killed, name = ""] = /out of memory: Killed process (\d+) \((.*?)\) /i.exec(text) ?? [];
   const isSincePidIsInits =
     Number(microseconds) / 1_000_000 >= Math.floor(Number(init.startTime) / clockTicksPerSecond);
-  return Number(killed) === init.pid && isSincePidIsInits;
+  return Number(killed) === init.pid && isSincePidIsInits ? { task: name } : undefined;
+}
+
+function parseCgroupKill(text: string, id: string): OomKill | undefined {
+  const [, limited = "", cgroup = "", task = ""] =
+    /^oom-kill:(.*),task_memcg=([^,]*),task=(.*),pid=\d+,/.exec(text) ?? [];
+  if (!isOf(cgroup, id)) return undefined;
+  const limitedGroup = /,oom_memcg=([^,]*)/.exec(limited)?.[1];
+  if (limitedGroup === undefined) return { task, limit: "node" };
+  return { task, limit: isOf(limitedGroup, id) ? "container" : "pod" };
+}
+
+/** Whether a memory cgroup is a container's, or below it. */
+function isOf(cgroup: string, id: string): boolean {
+  return cgroup.split("/").some((name) => name === id || name.replace(/\.scope$/, "").endsWith(`-${id}`));
 }
 
 async function readRecords(): Promise<readonly string[]> {

@@ -4,6 +4,7 @@ import { killCgroup } from "./cgroup-processes.ts";
 import { createConmon } from "./conmon.ts";
 import { createContainer } from "./container-create.ts";
 import { deleteContainer } from "./container-delete.ts";
+import { findOomKill } from "./kernel-log.ts";
 import { readExit, waitForExit } from "./container-exit.ts";
 import { isStarted, startContainer } from "./container-start.ts";
 import { execSync } from "./exec.ts";
@@ -67,6 +68,10 @@ export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts):
     readExit: (id) => readExit(host, id),
     waitForExit: (id, init, monitorIdentity, signal) =>
       waitForExit(host, { id, init, monitor: monitorIdentity }, signal),
+    findOomKill: async (id) => {
+      const state = await host.states.load(id);
+      return state && (await findOomKill(id, state.init));
+    },
     cgroupPaths: async (id) => (await host.states.load(id))?.cgroups,
   };
 }

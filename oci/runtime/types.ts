@@ -3,6 +3,7 @@ import type { Logger } from "../../cri-api/index.ts";
 import type { ProcessIdentity, SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
 import type { OciResources, Process, Spec } from "../spec/oci-types.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
+import type { OomKill } from "./kernel-log.ts";
 
 /** One runtime handler: which programs run its containers and where they keep their state. */
 export interface RuntimeConfig {
@@ -47,6 +48,8 @@ export interface CreateProcess {
   readonly stdinOnce: boolean;
   /** In a user namespace: who the process is outside of it. Its pipes become his, so that he can open `/dev/stdout`. */
   readonly hostUser?: HostUser;
+  /** As its user knows it, for errors. */
+  readonly imageName?: string;
 }
 
 export interface CreatedProcess {
@@ -69,6 +72,7 @@ export interface ExecCommand {
   readonly process: Process;
   /** As for the container's own process. */
   readonly hostUser?: HostUser;
+  readonly imageName?: string;
 }
 
 export interface ExecLimits {
@@ -166,6 +170,8 @@ export interface Runtime {
     monitor: ProcessIdentity | undefined,
     signal: AbortSignal,
   ): Promise<ContainerExit>;
+  /** Which process of the container the kernel killed for want of memory, where its log still tells. */
+  findOomKill(id: string): Promise<OomKill | undefined>;
   /** Where the container's cgroups are, as found at create. */
   cgroupPaths(id: string): Promise<CgroupPaths | undefined>;
 }
