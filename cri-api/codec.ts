@@ -3,7 +3,7 @@ import type { Init } from "./init.ts";
 import type { ImageServiceMethods, RuntimeServiceMethods } from "./messages.ts";
 import protobuf from "protobufjs";
 import { CriError, Code } from "./errors.ts";
-import { readSchema, servicesOf } from "./schema.ts";
+import { loadSchema, servicesOf } from "./schema.ts";
 import { createVisitor, type Visitor } from "./visit.ts";
 
 /** Every RPC by name; a name occurs in one service only. */
@@ -122,8 +122,8 @@ function describeMethod(method: protobuf.Method, codecOf: (type: protobuf.Type) 
 }
 
 /**
- * Every RPC of the CRI's services and of our own, in the order of the contracts. Reads and compiles them at each call:
- * once, at start-up.
+ * Every RPC of the CRI's services and of our own, in the order of the contracts. The first call in a thread reads and
+ * compiles them: at start-up.
  *
  * @see https://github.com/kubernetes/cri-api/blob/v0.37.0/pkg/apis/runtime/v1/api.proto
  */
@@ -135,6 +135,6 @@ export function loadServices(): readonly MethodDescriptor[] {
     codecs.set(type, codec);
     return codec;
   };
-  const services = (["runtime.v1", "berth.v1"] as const).flatMap((name) => servicesOf(readSchema(name)));
+  const services = (["runtime.v1", "berth.v1"] as const).flatMap((name) => servicesOf(loadSchema(name)));
   return services.flatMap((service) => service.methodsArray.map((method) => describeMethod(method, codecOf)));
 }

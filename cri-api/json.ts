@@ -1,7 +1,7 @@
 import { toPlain } from "./codec.ts";
 import type { Init } from "./init.ts";
 import type * as cri from "./messages.ts";
-import { readSchema } from "./schema.ts";
+import { loadSchema } from "./schema.ts";
 
 /** The messages that records on disk hold. */
 interface JsonMessages {
@@ -22,12 +22,12 @@ export type JsonCodecs = { readonly [Name in keyof JsonMessages]: JsonCodec<Json
 const jsonOptions = { longs: String, enums: String, bytes: String } as const;
 
 /**
- * The JSON codecs of the messages that are kept on disk. Reads and compiles runtime-v1.proto: once, at start-up.
+ * The JSON codecs of the messages that are kept on disk. For start-up, as `loadServices`.
  *
  * @see https://protobuf.dev/programming-guides/json/
  */
 export function loadJsonCodecs(): JsonCodecs {
-  const schema = readSchema("runtime.v1");
+  const schema = loadSchema("runtime.v1");
   function codecOf<Name extends keyof JsonMessages>(name: Name): JsonCodec<JsonMessages[Name]> {
     const type = schema.lookupType(name);
     return {

@@ -19,6 +19,16 @@ export function readSchema(packageName: PackageName, options = { keepCase: false
   return found;
 }
 
+/* One of each for a thread: codecs compile their functions into it, and every further copy is a megabyte. */
+const loaded = new Map<PackageName, protobuf.Namespace>();
+
+/** A contract as decoders see it, parsed at the first need: at start-up. */
+export function loadSchema(packageName: PackageName): protobuf.Namespace {
+  const schema = loaded.get(packageName) ?? readSchema(packageName);
+  loaded.set(packageName, schema);
+  return schema;
+}
+
 export function messagesOf(schema: protobuf.Namespace): protobuf.Type[] {
   return schema.nestedArray.filter((object) => object instanceof protobuf.Type);
 }

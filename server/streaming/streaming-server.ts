@@ -1,9 +1,10 @@
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import { isIPv6 } from "node:net";
 import { Code, CriError, type cri, type Logger } from "../../cri-api/index.ts";
 import type { StreamingBackend } from "./backend.ts";
+import { createServer } from "./http.ts";
 import { loadTlsOptions, type TlsFiles } from "./tls-files.ts";
 import { createTokenStore } from "./tokens.ts";
 import { createUpgrader, type PendingStream } from "./upgrade.ts";

@@ -1,8 +1,9 @@
-import { type IncomingMessage, STATUS_CODES } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import type { WebSocket, WebSocketServer } from "ws";
 import type { Logger } from "../../cri-api/index.ts";
 import type { AttachStreamRequest, ExecStreamRequest, StreamingBackend } from "./backend.ts";
+import { STATUS_CODES } from "./http.ts";
 import type { OutputPolicy } from "./output-pump.ts";
 import { servePortForwardChannels } from "./port-forward-websocket.ts";
 import { servePortForward } from "./port-forward-spdy.ts";
