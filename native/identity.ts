@@ -51,6 +51,11 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return facts !== undefined && !isEnded(facts) && facts.startTime === identity.startTime;
 }
 
+/** No process, or the number is a thread's by now, which Linux 6.16 and later call ENOENT and earlier ones EINVAL. */
+function isNobody(error: number): boolean {
+  return error === errno.ESRCH || error === errno.ENOENT || error === errno.EINVAL;
+}
+
 /**
  * Takes hold of a living process; `undefined` if it has ended. Keeps the event loop alive until it ends or the handle is
  * disposed.
@@ -59,7 +64,7 @@ export function isAlive(identity: ProcessIdentity): boolean {
 export function openProcess(identity: ProcessIdentity): ProcessHandle | undefined {
   const { addon, watch } = getMachine();
   const pidfd = addon.pidfdOpen(identity.pid);
-  if (pidfd === -errno.ESRCH || pidfd === -errno.EINVAL) return undefined;
+  if (isNobody(-pidfd)) return undefined;
   check("pidfd_open", pidfd);
   if (!isAlive(identity)) {
     addon.close(pidfd);

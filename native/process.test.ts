@@ -1,4 +1,4 @@
-import { mkdtemp, open, readFile, rm } from "node:fs/promises";
+import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -227,6 +227,14 @@ describe("process identity", () => {
     expect(openProcess(identity)).toBeUndefined();
     await expect(processIdentity(child.pid)).resolves.toBeUndefined();
     handle.signal(SIGKILL); // does nothing
+  });
+  test("is nobody where its number has become a thread's", async () => {
+    const threads = (await readdir("/proc/self/task")).map(Number).filter((thread) => thread !== process.pid);
+    for (const thread of threads) {
+      const identity = await processIdentity(thread);
+      if (identity) expect(openProcess(identity)).toBeUndefined();
+    }
+    expect(threads.length).toBeGreaterThan(0);
   });
 
   test("reads past a command name with brackets and spaces", async () => {
