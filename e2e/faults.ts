@@ -1,16 +1,17 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { type Point, buildInterrupter, interrupt } from "./faults/interrupter.ts";
+import { buildInterrupter, interrupt, type Interrupter, type Point } from "./faults/interrupter.ts";
 import { type Fault, faultsOf, labelOf } from "./faults/points.ts";
-import { clear, isCutShort, type ScenarioName, scenarios } from "./faults/scenarios.ts";
+import { clear, type Cut, isCutShort, type ScenarioName, scenarios, type Stage } from "./faults/scenarios.ts";
 import { findContradictions } from "./harness/agreement.ts";
 import { waitForNoLeaks } from "./harness/leaks.ts";
 import { isOfNode } from "./harness/network.ts";
 import { createRandom } from "./harness/random.ts";
 import { cacheDirectory } from "./harness/repository.ts";
-import { createReport } from "./harness/report.ts";
+import { createReport, runMain } from "./harness/report.ts";
 import { openTestNode, type TestNode } from "./harness/test-node.ts";
+import { waitUntil } from "./harness/wait-until.ts";
 
 const usage = `usage: npm run faults -- [options]
 Kills the daemon at each point where a call touches the world, starts it again, looks whether all is true and nothing
@@ -37,24 +38,41 @@ interface Trial {
 /** One call undisturbed, and the points that it came by. */
 async function record(trial: Trial, name: ScenarioName): Promise<readonly Point[]> {
   const { node } = trial;
-  const cut = await scenarios[name](stageOf(trial, name));
+  const cut: Cut = await scenarios[name](stageOf(trial, name));
   const points: Point[] = [];
   {
-    await using _watch = await interrupt(trial.program, node.daemon.pid, (point) => {
+    const { watch, outcome } = await makeWatched(trial, cut, (point) => {
       points.push({ ...point, call: labelOf(node.daemon.workspace, point.call) });
       return "continue";
     });
-    await cut.call();
+    await using _watch = watch;
+    await outcome;
     await new Promise((resolve) => setTimeout(resolve, afterglowMs));
   }
   await clear(node);
   return points;
 }
 
-function stageOf(trial: Trial, name: ScenarioName): Parameters<(typeof scenarios)[ScenarioName]>[0] {
+function stageOf(trial: Trial, name: ScenarioName): Stage {
   const number = trial.nextNumber++;
   const { node, runtimeHandler } = trial;
-  return { node, runtimeHandler, number, name: `${name.toLowerCase()}-${number}` };
+  const dieDuring: Stage["dieDuring"] = (call, where) =>
+    killAt(trial, { when: "after", call: where, occurrence: 1 }, { call: async () => void (await call()) });
+  return { node, runtimeHandler, number, name: `${name.toLowerCase()}-${number}`, dieDuring };
+}
+
+/** Makes a call with the daemon watched that it is made to, or that it starts. */
+async function makeWatched(
+  { node, program }: Trial,
+  cut: Cut,
+  decide: Parameters<typeof interrupt>[2],
+): Promise<{ readonly watch: Interrupter; readonly outcome: Promise<void> }> {
+  const { pid } = node.daemon;
+  if (!cut.startsDaemon) return { watch: await interrupt(program, pid, decide), outcome: cut.call() };
+  const outcome = cut.call();
+  outcome.catch(() => undefined); // it may fail before it is waited for
+  await waitUntil("a new daemon", async () => (node.daemon.pid === pid ? undefined : true));
+  return { watch: await interrupt(program, node.daemon.pid, decide), outcome };
 }
 
 /** Makes the call, kills the daemon at the fault, and looks at what the next one makes of it. */
@@ -62,15 +80,16 @@ async function injectFault(trial: Trial, fault: Fault): Promise<void> {
   const { node } = trial;
   const { daemon } = node;
   await clear(node); // of a fault before, whose outcome was bad
-  const cut = await scenarios[fault.scenario](stageOf(trial, fault.scenario));
-  await killAt(trial, fault, cut.call);
+  const cut: Cut = await scenarios[fault.scenario](stageOf(trial, fault.scenario));
+  await killAt(trial, fault, cut);
   await daemon.start();
   const problems = (await findContradictions(daemon, node.empty)).map((line) => `after the restart: ${line}`);
   await cut.call().catch((thrown: unknown) => problems.push(`made again: ${String(thrown)}`));
   problems.push(...(await findContradictions(daemon, node.empty)).map((line) => `after the second call: ${line}`));
   await clear(node);
   const { workspace } = daemon;
-  const isExpected = (line: string): boolean => isOfNode(workspace, line) || line.startsWith("processes: ");
+  const isExpected = (line: string): boolean =>
+    isOfNode(workspace, line) || line.startsWith(`processes: ${daemon.pid} `);
   problems.push(
     ...(await waitForNoLeaks(node.empty, { workspace, ids: daemon.client.seenIds }, { isExpected })).map(
       (line) => `when all is removed: ${line}`,
@@ -79,16 +98,17 @@ async function injectFault(trial: Trial, fault: Fault): Promise<void> {
   if (problems.length > 0) throw new Error(problems.join("\n    "));
 }
 
-async function killAt(trial: Trial, fault: Fault, call: () => Promise<void>): Promise<void> {
+async function killAt(trial: Trial, fault: Pick<Fault, "when" | "call" | "occurrence">, cut: Cut): Promise<void> {
   const { daemon } = trial.node;
   let seen = 0;
-  await using watch = await interrupt(trial.program, daemon.pid, (point) => {
+  const { watch, outcome } = await makeWatched(trial, cut, (point) => {
     if (point.when !== fault.when || labelOf(daemon.workspace, point.call) !== fault.call) return "continue";
     seen += 1;
     return seen === fault.occurrence ? "kill" : "continue";
   });
+  await using _watch = watch;
   try {
-    await call();
+    await outcome;
   } catch (thrown) {
     if (!isCutShort(thrown)) throw thrown;
   }
@@ -134,4 +154,4 @@ async function main(): Promise<void> {
   if (!report.conclude("faults")) process.exitCode = 1;
 }
 
-await main();
+runMain(main);

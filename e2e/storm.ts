@@ -3,7 +3,7 @@ import { findContradictions } from "./harness/agreement.ts";
 import { waitForNoLeaks } from "./harness/leaks.ts";
 import { isOfNode } from "./harness/network.ts";
 import { createRandom, type Random } from "./harness/random.ts";
-import { createReport, type Report } from "./harness/report.ts";
+import { createReport, type Report, runMain } from "./harness/report.ts";
 import { openTestNode, removePods } from "./harness/test-node.ts";
 import { actOnce } from "./storm/actions.ts";
 import { findBrokenPromises } from "./storm/promises.ts";
@@ -118,4 +118,4 @@ async function main(): Promise<void> {
   if (!report.conclude("storm")) process.exitCode = 1;
 }
 
-await main();
+runMain(main);

@@ -10,6 +10,8 @@ import { waitUntil } from "../harness/wait-until.ts";
 export interface Cut {
   /** The call that a kill cuts short, and that must succeed when it is made again. */
   call(): Promise<void>;
+  /** It is not made to a daemon, but starts one. */
+  readonly startsDaemon?: true;
 }
 
 /** What a scenario works with. */
@@ -19,6 +21,8 @@ export interface Stage {
   /** Unlike every other's. */
   readonly name: string;
   readonly number: number;
+  /** Makes a call that a kill cuts short where it reads so. */
+  dieDuring(call: () => Promise<unknown>, where: string): Promise<void>;
 }
 
 type Scenario = (stage: Stage) => Promise<Cut>;
@@ -87,6 +91,20 @@ export const scenarios = {
     await node.daemon.client.call("PullImage", { image });
     return { call: async () => void (await node.daemon.client.call("RemoveImage", { image })) };
   },
+  /** With a container to take up, and a pod and a container that are half made. */
+  Restart: async (stage) => {
+    const { daemon } = stage.node;
+    const pod = await runPod(stage);
+    await runContainer(stage, pod);
+    const half = { ...stage, name: `${stage.name}-half`, number: stage.number + 5_000 };
+    const creates = (): Promise<unknown> => Promise.all([createContainer(stage, pod, "side"), runPod(half)]);
+    await stage.dieDuring(creates, "mount state/pod-sandboxes/ID/shm");
+    const call = async (): Promise<void> => {
+      await daemon.stop("SIGKILL");
+      await daemon.start();
+    };
+    return { call, startsDaemon: true };
+  },
 } as const satisfies Readonly<Record<string, Scenario>>;
 
 export type ScenarioName = keyof typeof scenarios;
@@ -106,18 +124,27 @@ async function runPod({ node, name, number, runtimeHandler }: Stage): Promise<Po
   return { podSandboxId, config };
 }
 
-async function createContainer({ node, name }: Stage, { podSandboxId, config: sandboxConfig }: Pod): Promise<string> {
+async function createContainer(
+  { node, name }: Stage,
+  { podSandboxId, config: sandboxConfig }: Pod,
+  containerName = "main",
+): Promise<string> {
   const source = path.join(node.daemon.workspace.directory, "volumes", name);
   await mkdir(source, { recursive: true });
   await writeFile(`${source}/hello`, name);
-  const config = containerConfig("main", node.image("busybox"), {
+  const config = containerConfig(containerName, node.image("busybox"), {
     mounts: [{ hostPath: source, containerPath: "/volume" }],
   });
   return (await node.daemon.client.call("CreateContainer", { podSandboxId, config, sandboxConfig })).containerId;
 }
 
-async function runContainer(stage: Stage): Promise<{ readonly podSandboxId: string; readonly containerId: string }> {
-  const pod = await runPod(stage);
+interface RunningContainer {
+  readonly podSandboxId: string;
+  readonly containerId: string;
+}
+
+async function runContainer(stage: Stage, given?: Pod): Promise<RunningContainer> {
+  const pod = given ?? (await runPod(stage));
   const containerId = await createContainer(stage, pod);
   await stage.node.daemon.client.call("StartContainer", { containerId });
   await exec(stage, containerId); // it runs, and has its signal handlers
@@ -149,5 +176,6 @@ export async function clear(node: TestNode): Promise<void> {
 
 /** Whether a call failed because the daemon went away under it. */
 export function isCutShort(thrown: unknown): boolean {
-  return thrown instanceof CriError && thrown.code === Code.Unavailable;
+  if (thrown instanceof CriError) return thrown.code === Code.Unavailable;
+  return thrown instanceof Error && thrown.message.startsWith("the daemon ended at start");
 }

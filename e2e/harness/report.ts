@@ -1,3 +1,5 @@
+import { inspect } from "node:util";
+
 interface Outcome {
   readonly name: string;
   readonly result: "passed" | "failed" | "skipped";
@@ -45,4 +47,17 @@ export function createReport(): Report {
     },
   };
   return report;
+}
+
+/** Runs a command's main function; what it throws is told whole, with what went wrong when it was cleared up. */
+export function runMain(main: () => Promise<void>): void {
+  main().catch((thrown: unknown) => {
+    console.error(explain(thrown));
+    process.exitCode = 1;
+  });
+}
+
+function explain(thrown: unknown): string {
+  if (!(thrown instanceof SuppressedError)) return inspect(thrown);
+  return `${explain(thrown.suppressed)}\nand then, when clearing up: ${explain(thrown.error)}`;
 }

@@ -1,0 +1,119 @@
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import type { cri, Init } from "../cri-api/index.ts";
+import { containerConfig, podConfig } from "./harness/configs.ts";
+import { waitForNoLeaks } from "./harness/leaks.ts";
+import { isOfNode } from "./harness/network.ts";
+import { createReport, runMain } from "./harness/report.ts";
+import { openTestNode, type TestNode } from "./harness/test-node.ts";
+
+const usage = `usage: npm run leaks -- [options]
+Lives that many lives of pods, some at a time, and compares what the daemon and the node hold before and after.
+  --pods N       default 1000
+  --parallel N   default 4
+  --runtime NAME crun (default) or runc
+`;
+
+/** Pools and caches fill, and the compiler is done, before the first look. */
+const warmUpPods = 20;
+/** Idle threads and the collector of garbage take this long to come to rest. */
+const settleMs = 15_000;
+const mostGrowth = 0.1;
+
+/** What a process holds; each of it is to be after all pods what it was before them. */
+interface Holdings {
+  readonly "resident KiB": number;
+  readonly "resident KiB, anonymous": number;
+  readonly descriptors: number;
+  readonly threads: number;
+  readonly children: number;
+}
+
+async function measure(pid: number): Promise<Holdings> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, "mu").exec(status)?.[1]);
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
+  return {
+    "resident KiB": field("VmRSS"),
+    "resident KiB, anonymous": field("RssAnon"),
+    descriptors: (await readdir(`/proc/${pid}/fd`)).length,
+    threads: field("Threads"),
+    children: children.split(" ").filter((child) => child !== "").length,
+  };
+}
+
+/** One pod from its first call to its last, with all that touches it on the way. */
+async function livePod(node: TestNode, runtimeHandler: string, name: string): Promise<void> {
+  const { client, workspace } = node.daemon;
+  const config: Init<cri.PodSandboxConfig> = podConfig(workspace, name, {
+    linux: { securityContext: { namespaceOptions: { pid: "POD" } } },
+  });
+  await mkdir(config.logDirectory ?? "", { recursive: true });
+  const { podSandboxId } = await client.call("RunPodSandbox", { config, runtimeHandler });
+  const container = containerConfig("main", node.image("busybox"));
+  const request = { podSandboxId, config: container, sandboxConfig: config };
+  const { containerId } = await client.call("CreateContainer", request);
+  await client.call("StartContainer", { containerId });
+  const { stdout } = await client.call("ExecSync", { containerId, cmd: ["echo", name] });
+  if (stdout.toString() !== `${name}\n`) throw new Error(`exec in ${name} said ${stdout.toString()}`);
+  await client.call("ListContainerStats", {});
+  await client.call("ListPodSandboxStats", {});
+  await client.call("PodSandboxStatus", { podSandboxId, verbose: true });
+  await client.call("StopContainer", { containerId, timeout: 5n });
+  await client.call("RemoveContainer", { containerId });
+  await client.call("StopPodSandbox", { podSandboxId });
+  await client.call("RemovePodSandbox", { podSandboxId });
+}
+
+async function livePods(node: TestNode, runtime: string, names: readonly string[], parallel: number): Promise<void> {
+  const left = names.values();
+  const worker = async (): Promise<void> => {
+    for (const name of left) await livePod(node, runtime, name);
+  };
+  await Promise.all(Array.from({ length: parallel }, worker));
+}
+
+function expectSame(before: Holdings, after: Holdings, name: keyof Holdings): Promise<void> {
+  const mayGrow = name.startsWith("resident") ? before[name] * mostGrowth : 0;
+  if (after[name] > before[name] + mayGrow) throw new Error(`${before[name]} before, ${after[name]} after`);
+  return Promise.resolve();
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      pods: { type: "string", default: "1000" },
+      parallel: { type: "string", default: "4" },
+      runtime: { type: "string", default: "crun" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return void process.stdout.write(usage);
+  const [count, parallel] = [Number(values.pods), Number(values.parallel)];
+  await using node = await openTestNode();
+  const { workspace, pid, client } = node.daemon;
+  const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, settleMs));
+  const names = Array.from({ length: warmUpPods + count }, (_, index) => `pod${index}`);
+  await livePods(node, values.runtime, names.slice(0, warmUpPods), parallel);
+  await settle();
+  const before = await measure(pid);
+  const startedAtMs = performance.now();
+  await livePods(node, values.runtime, names.slice(warmUpPods), parallel);
+  const tookMs = performance.now() - startedAtMs;
+  await settle();
+  const after = await measure(pid);
+
+  console.log(`${count} pods, ${parallel} at a time, ${values.runtime}: ${(tookMs / count).toFixed(0)} ms each`);
+  const report = createReport();
+  for (const name of Object.keys(before) as (keyof Holdings)[]) {
+    await report.check(`${name}: ${before[name]} before, ${after[name]} after`, () => expectSame(before, after, name));
+  }
+  await report.check("no mount, namespace, cgroup, process, link, rule, lease or file is left", async () => {
+    const isExpected = (line: string): boolean => isOfNode(workspace, line);
+    const left = await waitForNoLeaks(node.empty, { workspace, ids: client.seenIds }, { isExpected });
+    if (left.length > 0) throw new Error(left.join("\n    "));
+  });
+  if (!report.conclude("leaks")) process.exitCode = 1;
+}
+
+runMain(main);
