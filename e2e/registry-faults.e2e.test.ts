@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
-import { type FaultyRegistry, startFaultyRegistry } from "./harness/faulty-registry.ts";
+import { credentials, type FaultyRegistry, startFaultyRegistry } from "./harness/faulty-registry.ts";
 import { useDaemon } from "./harness/fixture.ts";
 
 let faulty: FaultyRegistry;
@@ -8,7 +8,7 @@ beforeAll(async () => {
   faulty = await startFaultyRegistry(inject("registry"));
 });
 // Nothing is pulled before: a layer that is in the store would not be asked for again.
-const berth = useDaemon({ pull: [], registries: () => [faulty.address] });
+const berth = useDaemon({ pull: [], registries: () => [faulty.address, faulty.storageAddress] });
 afterAll(() => faulty[Symbol.asyncDispose]());
 
 describe("a registry", () => {
@@ -31,6 +31,25 @@ describe("a registry", () => {
   test("that refuses connections is unavailable, in kubelet's words", async () => {
     const request = { image: { image: "127.0.0.1:9/none:1" } };
     await berth.expectFailure("PullImage", request, Code.Unknown, /^RegistryUnavailable: /u);
+  });
+  test.each([
+    ["throttled", "asks for patience"],
+    ["cut", "cuts a blob, and goes on where it broke"],
+    ["norange", "cuts a blob, and knows no ranges"],
+    ["trickle", "gives its bytes slowly"],
+  ])("whose way is %s (%s) costs time, and no more", async (fault) => {
+    const image = `${faulty.address}/${fault}/berth/busybox:1`;
+    const { imageRef } = await berth.call("PullImage", { image: { image } });
+    await berth.call("RemoveImage", { image: { image: imageRef } });
+    const blobs = faulty.requests.filter((path) => path.includes(`/${fault}/`) && path.includes("/blobs/"));
+    expect(blobs.length).toBeGreaterThan(new Set(blobs).size - (fault === "trickle" ? 1 : 0));
+  });
+  test("that sends us to another host for blobs does not send its credentials along", async () => {
+    const image = `${faulty.address}/moved/berth/busybox:1`;
+    const { username, password } = credentials;
+    const { imageRef } = await berth.call("PullImage", { image: { image }, auth: { username, password } });
+    await berth.call("RemoveImage", { image: { image: imageRef } });
+    expect(faulty.leaked).toEqual([]);
   });
   test("that never answers ends with the caller's deadline", async () => {
     const before = await berth.findTraces();
