@@ -77,10 +77,11 @@ async function resolve(pull: Pull, known: readonly Digest[]): Promise<{ resoluti
   );
 }
 
-/** Digests that the store has under this very repository. */
+/** Digests that the store has under this very repository, with no layer that is known to be damaged. */
 function knownDigests({ parts, reference }: Pull): readonly Digest[] {
   const repository = repositoryOf(reference);
-  const names = parts.images.list().flatMap((image) => image.names);
+  const sound = parts.images.list().filter(({ layers }) => layers.every(({ diffId }) => parts.layers.isSound(diffId)));
+  const names = sound.flatMap((image) => image.names);
   return [...new Set(names.filter((name) => name.repository === repository).map(({ digest }) => digest))];
 }
 

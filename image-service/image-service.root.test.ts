@@ -901,6 +901,49 @@ describe("the store", () => {
     expect(await info()).toBe(0n);
   });
 
+  test("a damaged layer is found, and pulled again unless a container uses it", async () => {
+    const service = await openService(insecure());
+    await pull(service, name);
+    const verify = async (repair: boolean): Promise<string[]> => {
+      const found: string[] = [];
+      const request = { images: [], repair };
+      for await (const { outcome, detail } of service.verifyImages(createTestCall(), request))
+        found.push(`${outcome} ${detail}`);
+      return found;
+    };
+    expect(new Set(await verify(false))).toEqual(new Set(["whole "]));
+    const before = leftovers();
+    const layer = `sha256-${image.layers[0]?.diffId.slice(7)}`;
+    const file = join(scratch, "root/layers", layer, "diff/etc/passwd");
+    await writeFile(file, "evil:x:0:0::/:/bin/sh\n");
+    expect((await verify(false)).join()).toMatch(/damaged its content has the digest sha256:/);
+
+    const target = join(scratch, "m");
+    await service.createRootfs("c1", image.id, target);
+    expect((await verify(true)).join()).toContain("not repaired: a container uses it");
+    await service.removeRootfs("c1", target, AbortSignal.timeout(5000));
+    await expect.poll(() => service.rootfsIds()).toEqual([]);
+
+    expect((await verify(true)).join()).toMatch(/repaired its content has the digest/);
+    expect(new Set(await verify(false))).toEqual(new Set(["whole "]));
+    expect(readFileSync(file, "utf8")).toContain("root:x:0:0");
+    expect(leftovers()).toEqual(before);
+  });
+
+  test("a damaged layer that no registry has any more is told, and left", async () => {
+    const service = await openService(insecure());
+    await pull(service, name);
+    const layer = `sha256-${image.layers[0]?.diffId.slice(7)}`;
+    await writeFile(join(scratch, "root/layers", layer, "diff/etc/passwd"), "");
+    registry.intercept = ({ response }) => void response.writeHead(404).end();
+    const request = { images: [name], repair: true };
+    const outcomes: unknown[] = [];
+    for await (const found of service.verifyImages(createTestCall(), request)) outcomes.push(found);
+    expect(outcomes[0]).toMatchObject({ outcome: "damaged", images: [image.id] });
+    expect(String((outcomes[0] as { detail: string }).detail)).toContain(registry.host);
+    expect((await list(service)).length).toBe(1);
+  });
+
   test("what a container writes is measured in the background", async () => {
     const service = await openService(insecure());
     await pull(service, name);

@@ -14,6 +14,7 @@ import { importImages } from "./image-import.ts";
 import { createImagePuller } from "./image-pull.ts";
 import { removeImage } from "./image-remove.ts";
 import { imageStatus, listImages } from "./image-status.ts";
+import { verifyImages } from "./image-verify.ts";
 import { createPinning } from "./pinned.ts";
 import { hostPlatform, type Platform } from "./platform.ts";
 import type { PullProgress } from "./pull-progress.ts";
@@ -81,6 +82,12 @@ export interface ImageService extends AsyncDisposable {
    *   cannot be made an archive again.
    */
   exportImages(call: Call, request: berth.ExportImagesRequest): AsyncIterable<Init<berth.ExportImagesResponse>>;
+  /**
+   * Holds layers on the disk against their digests and names each; with `repair`, pulls again what is damaged.
+   *
+   * @throws {CriError} `NotFound`.
+   */
+  verifyImages(call: Call, request: berth.VerifyImagesRequest): AsyncIterable<Init<berth.VerifyImagesResponse>>;
   /** What is wrong with the files that say how registries are reached; what they said before is in force. */
   registryProblems(): readonly string[];
   /** How far the pulls under way have come. */
@@ -218,6 +225,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     followPull: (call, request) => followPull(puller, call, request),
     importImages: (call, requests) => importImages({ ...stored, directory: imports, platform, host }, call, requests),
     exportImages: (call, request) => exportImages(stored, call, request),
+    verifyImages: (call, request) => verifyImages({ ...stored, puller }, call, request),
     registryProblems: () => registries.problems(),
     pullsInProgress: () => puller.progress(),
     resolveImage: (reference) => findImage(images, reference),

@@ -12,6 +12,7 @@ export interface ImageRpcs {
   readonly followPull: StreamHandler<"FollowPull">;
   readonly importImages: DuplexHandler<"ImportImages">;
   readonly exportImages: StreamHandler<"ExportImages">;
+  readonly verifyImages: StreamHandler<"VerifyImages">;
 }
 
 type Names = keyof cri.ImageServiceMethods | keyof berth.ImageAdminMethods;
@@ -31,6 +32,6 @@ export function imageHandlers(images: ImageRpcs): HandlerTable<Names> {
     FollowPull: (call, request) => images.followPull(call, request),
     ImportImages: (call, requests) => images.importImages(call, requests),
     ExportImages: (call, request) => images.exportImages(call, request),
-    VerifyImages: "unimplemented",
+    VerifyImages: (call, request) => images.verifyImages(call, request),
   };
 }

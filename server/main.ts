@@ -13,7 +13,7 @@ const usage = `Usage: berth <command> [flags]
 Commands:
   serve     answer kubelet on the CRI socket until SIGTERM; containers outlive it
   doctor    say what on this node is wrong or missing, what it means, and the cure
-  images    list, pull, remove, import, export, … images: see berth images --help
+  images    list, pull, verify, import, export, … images: see berth images --help
   wipe      remove all pods, containers, images and state of this node; no daemon may run
   version   print the version
 

@@ -21,8 +21,13 @@ export interface LayerFiles {
   load(): Promise<readonly LayerRecord[]>;
   /** The folder that holds the layer's files. */
   rootOf(diffId: Digest): string;
-  /** Leaves nothing behind when it rejects. */
-  add(diffId: Digest, signal: AbortSignal, unpack: Unpack): Promise<LayerRecord>;
+  /** Leaves nothing behind when it rejects; a layer that it is to replace stays then. */
+  add(
+    diffId: Digest,
+    signal: AbortSignal,
+    unpack: Unpack,
+    options: { readonly isReplacement: boolean },
+  ): Promise<LayerRecord>;
   /** Takes the layer out of sight; the answer's `freed` resolves when its blocks are free. */
   remove(diffId: Digest): Promise<{ readonly freed: Promise<void> }>;
   /** Writes the layers through to the disk and notes it in each one that is still current then. */
@@ -79,7 +84,7 @@ export function createLayerFiles(parts: LayerFilesParts): LayerFiles {
   return {
     load: () => loadAll(parts),
     rootOf: (diffId) => join(pathOf(diffId), layerRootName),
-    async add(diffId, signal, unpack) {
+    async add(diffId, signal, unpack, { isReplacement }) {
       const path = temporary();
       await mkdir(path, { mode: 0o700 });
       try {
@@ -88,7 +93,10 @@ export function createLayerFiles(parts: LayerFilesParts): LayerFiles {
         const record: LayerRecord = { schemaVersion: 1, ...info, bootId, isDurable: false };
         await writeFile(join(path, recordName), JSON.stringify(record), { mode: 0o600 });
         signal.throwIfAborted();
+        const old = temporary();
+        if (isReplacement) await rename(pathOf(diffId), old); // a crash here loses the layer, which was damaged
         await rename(path, pathOf(diffId));
+        await host.removeTree(old);
         return record;
       } catch (thrown) {
         await host.removeTree(path);

@@ -19,6 +19,12 @@ export interface LayerStore extends AsyncDisposable {
   hold(diffIds: readonly Digest[]): LayerHold;
   /** Resolves when the layer is there; whoever asks for one that is being unpacked waits for that. */
   ensure(diffId: Digest, signal: AbortSignal, unpack: Unpack): Promise<void>;
+  /** How many hold the layer. */
+  holders(diffId: Digest): number;
+  /** Says that the layer is damaged: whoever ensures it next replaces it. Nothing may be mounted on it. */
+  condemn(diffId: Digest): void;
+  /** Whether the layer is there, and not known to be damaged. */
+  isSound(diffId: Digest): boolean;
   /** Removes what nobody holds. */
   sweep(): Promise<void>;
   usage(): { readonly usedBytes: number; readonly inodes: number };
@@ -31,6 +37,7 @@ interface State {
   readonly log: Logger;
   readonly layers: Map<Digest, LayerRecord>;
   readonly holders: Map<Digest, number>;
+  readonly condemned: Set<Digest>;
   /** Layers whose folder is about to vanish; a new one of the same digest has to wait. */
   readonly removals: Map<Digest, Promise<unknown>>;
   readonly unpacking: SharedWork<void>;
@@ -41,6 +48,7 @@ interface State {
 async function removeUnheld(state: State, diffId: Digest): Promise<void> {
   const { layers, holders, removals, files } = state;
   if ((holders.get(diffId) ?? 0) > 0 || !layers.delete(diffId)) return;
+  state.condemned.delete(diffId);
   const removal = files.remove(diffId);
   removals.set(diffId, removal);
   const { freed } = await removal.finally(() => removals.delete(diffId));
@@ -67,11 +75,17 @@ function hold(state: State, diffIds: readonly Digest[]): LayerHold {
 
 async function add(state: State, diffId: Digest, signal: AbortSignal, unpack: Unpack): Promise<void> {
   await state.removals.get(diffId);
-  state.layers.set(diffId, await state.files.add(diffId, signal, unpack));
+  const isReplacement = state.condemned.has(diffId);
+  state.layers.set(diffId, await state.files.add(diffId, signal, unpack, { isReplacement }));
+  state.condemned.delete(diffId);
+}
+
+function isSound({ layers, condemned }: State, diffId: Digest): boolean {
+  return layers.has(diffId) && !condemned.has(diffId);
 }
 
 async function ensure(state: State, diffId: Digest, signal: AbortSignal, unpack: Unpack): Promise<void> {
-  while (!state.layers.has(diffId)) {
+  while (!isSound(state, diffId)) {
     let isOurs = false;
     try {
       await state.unpacking.join(diffId, signal, (shared) => {
@@ -101,6 +115,7 @@ export async function openLayerStore(files: LayerFiles, log: Logger): Promise<La
     log,
     layers: new Map((await files.load()).map((record) => [record.diffId, record])),
     holders: new Map(),
+    condemned: new Set(),
     removals: new Map(),
     unpacking: createSharedWork({ lastWaits: true }),
     syncing: Promise.resolve(),
@@ -111,6 +126,9 @@ export async function openLayerStore(files: LayerFiles, log: Logger): Promise<La
     rootOf: (diffId) => files.rootOf(diffId),
     hold: (diffIds) => hold(state, diffIds),
     ensure: (diffId, signal, unpack) => ensure(state, diffId, signal, unpack),
+    holders: (diffId) => state.holders.get(diffId) ?? 0,
+    condemn: (diffId) => void state.condemned.add(diffId),
+    isSound: (diffId) => isSound(state, diffId),
     async sweep() {
       await Promise.all([...layers.keys()].map((diffId) => removeUnheld(state, diffId)));
     },

@@ -7,6 +7,7 @@ import { type ImagesFlags, imagesUsage, parseFlags, UsageError } from "./options
 import type { Terminal } from "./output.ts";
 import { pullImages } from "./pull.ts";
 import { pruneImages, removeImages } from "./remove.ts";
+import { verifyImages } from "./verify.ts";
 
 /** What a command is given. */
 export interface Invocation {
@@ -31,6 +32,7 @@ const commands: Readonly<Record<string, Command>> = {
   pull: { run: pullImages, names: [1, many], options: { json: flag, username: value, "password-stdin": flag } },
   inspect: { run: inspectImages, names: [1, many], options: {} },
   remove: { run: removeImages, names: [1, many], options: {} },
+  verify: { run: verifyImages, names: [0, many], options: { json: flag, repair: flag } },
   import: {
     run: importImages,
     names: [0, 1],

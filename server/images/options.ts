@@ -10,14 +10,16 @@ Commands:
   inspect NAME...     all that is known, as JSON
   remove NAME...      with all their names; layers that a container uses go with it
   prune               remove images that no container uses and that are not pinned
+  verify [NAME...]    hold layers against their digests (all layers, without a NAME)
   import [FILE]       a docker or OCI archive, plain, gzip or zstd; standard input without FILE or with -
   export NAME...      one archive of them all, for docker, podman, containerd and Berth, to standard output
 
 Flags:
-  --json               list, pull, prune, import: JSON, an object a line where there are many
+  --json               list, pull, prune, verify, import: JSON, an object a line where there are many
   --username USER      pull: ask the registry as this user
   --password-stdin     pull: with the password read from standard input
   --older-than TIME    prune: only images pulled so long ago, as 90m, 12h or 30d
+  --repair             verify: pull again what is damaged and in no container's use
   --name NAME          import: the name of an archive's only image, or the repository of its tags
   --platform PLATFORM  import: of an index, this one: os/architecture[/variant]
   --all-platforms      import: of an index, all that are in the archive
