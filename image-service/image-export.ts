@@ -8,7 +8,7 @@ import { manifestOf } from "./archive/manifest-of.ts";
 import { archiveEnd, fileHeader, paddingOf, smallFile } from "./archive/tar-writer.ts";
 import type { Digest } from "./digest.ts";
 import { findImage } from "./image-find.ts";
-import { formatReference, parseImageReference, quote } from "./reference.ts";
+import { quote } from "./reference.ts";
 import { mediaTypes } from "./registry/manifest.ts";
 import type { PullLimits } from "./registry/limits.ts";
 import type { StoredImage } from "./store/image-record.ts";
@@ -45,16 +45,16 @@ function findWanted({ images }: ExportParts, texts: readonly string[]): readonly
     if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(text)} not found`);
     if (image.type !== "image")
       throw new CriError(Code.FailedPrecondition, `${quote(text)} is an artifact and cannot be exported`);
-    const asked = image.repoTags.filter((tag) => tag === nameOf(text));
+    const spelled = isId(text) ? [] : images.namesFor(text);
+    const asked = image.repoTags.filter((tag) => spelled.includes(tag));
     const tags = asked.length > 0 ? asked : image.repoTags;
     wanted.set(image.id, { image, tags: [...new Set([...(wanted.get(image.id)?.tags ?? []), ...tags])] });
   }
   return [...wanted.values()];
 }
 
-/** The full name that a request spelled; nothing where it gave an id. */
-function nameOf(text: string): string | undefined {
-  return /^(?:sha256:)?[0-9a-f]{3,64}$/.test(text) ? undefined : formatReference(parseImageReference(text));
+function isId(text: string): boolean {
+  return /^(?:sha256:)?[0-9a-f]{3,64}$/.test(text);
 }
 
 async function describe(parts: ExportParts, { image, tags }: Wanted): Promise<Exported> {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { berth, Call, Init } from "../cri-api/index.ts";
 import type { ImagePuller } from "./image-pull.ts";
 import type { PullProgress } from "./pull-progress.ts";
-import { formatReference, parseImageReference } from "./reference.ts";
+import type { ImageStore } from "./store/image-store.ts";
 
 /** How often a client that follows a pull hears of it. */
 const intervalMs = 250;
@@ -24,12 +24,12 @@ function toMessage(pull: PullProgress): Init<berth.PullProgress> {
 
 /** FollowPull: pulls as PullImage does and tells how far it has come, four times a second. */
 export async function* followPull(
-  puller: ImagePuller,
+  { puller, images }: { readonly puller: ImagePuller; readonly images: ImageStore },
   call: Call,
   request: berth.FollowPullRequest,
 ): AsyncGenerator<Init<berth.FollowPullResponse>, void> {
   const { image, username, password } = request;
-  const name = formatReference(parseImageReference(image));
+  const names = images.namesFor(image);
   const noSecrets = { auth: "", serverAddress: "", identityToken: "", registryToken: "" };
   const auth = username === "" ? null : { ...noSecrets, username, password };
   const spec = { image, annotations: {}, userSpecifiedImage: "", runtimeHandler: "", imageRef: "" };
@@ -39,7 +39,7 @@ export async function* followPull(
     () => true,
   );
   while (!(await Promise.race([over, sleep(intervalMs, false)]))) {
-    const progress = puller.progress().find((pull) => pull.image === name);
+    const progress = puller.progress().find((pull) => names.includes(pull.image));
     if (progress !== undefined) yield { progress: toMessage(progress) };
   }
   yield { imageRef: (await pulled).imageRef };

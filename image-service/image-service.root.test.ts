@@ -940,7 +940,7 @@ describe("the store", () => {
     const outcomes: unknown[] = [];
     for await (const found of service.verifyImages(createTestCall(), request)) outcomes.push(found);
     expect(outcomes[0]).toMatchObject({ outcome: "damaged", images: [image.id] });
-    expect(String((outcomes[0] as { detail: string }).detail)).toContain(registry.host);
+    expect((outcomes[0] as { detail: string }).detail).toContain(registry.host);
     expect((await list(service)).length).toBe(1);
   });
 

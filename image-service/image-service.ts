@@ -222,7 +222,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     listImages: (call, request) => listImages(images, call, request),
     removeImage: (call, request) => removeImage(images, call, request),
     imageFsInfo: async () => imageFsInfo(config.root, layers, rootfs),
-    followPull: (call, request) => followPull(puller, call, request),
+    followPull: (call, request) => followPull({ puller, images }, call, request),
     importImages: (call, requests) => importImages({ ...stored, directory: imports, platform, host }, call, requests),
     exportImages: (call, request) => exportImages(stored, call, request),
     verifyImages: (call, request) => verifyImages({ ...stored, puller }, call, request),
