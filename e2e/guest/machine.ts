@@ -103,8 +103,13 @@ async function emulate(argv: readonly string[], run: GuestRun): Promise<"shutdow
     if (run.endsByPowerCut === true && line === cutMarker) endBy("power cut");
   });
   const timer = setTimeout(endBy, run.timeoutMs, "time is over");
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => child.kill("SIGKILL"));
+  const giveUp = (): never => {
+    child.kill("SIGKILL");
+    process.exit(1);
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, giveUp);
   await new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
   clearTimeout(timer);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, giveUp);
   return end;
 }

@@ -10,6 +10,7 @@ import {
   checkRemoval,
   checkStore,
   checkTold,
+  layersDirectory,
   readBootId,
   runContainer,
   runPod,
@@ -24,9 +25,9 @@ import { largeImage } from "./stand-ins.ts";
  * while it pulls and starts ten pods, and looks again.
  */
 const directory = "/var/lib/reboot-checks";
+const patienceMs = 120_000;
 const toldFile = path.join(directory, "told.json");
 const kubeletFile = path.join(directory, "kubelet-stopped");
-const layersDirectory = "/var/lib/berth/images/layers";
 
 /** In the place of kubelet, which still talks to its runtime when the node goes down. */
 const kubeletUnit = `[Unit]
@@ -94,9 +95,9 @@ async function waitForPowerCut(client: CriClient): Promise<never> {
     () => (isPulled = true),
     () => undefined,
   );
-  await waitUntil("a layer on its way", async () =>
-    (await readdir(layersDirectory)).length > before ? true : undefined,
-  );
+  const isOnItsWay = async (): Promise<true | undefined> =>
+    (await readdir(layersDirectory)).length > before ? true : undefined;
+  await waitUntil("a layer on its way", isOnItsWay, patienceMs);
   let written = Promise.resolve();
   const starts = Array.from({ length: 10 }, async (_, index) => {
     const { id } = await runPod(client, `cut-${index}`);
@@ -105,7 +106,8 @@ async function waitForPowerCut(client: CriClient): Promise<never> {
   });
   for (const start of starts) start.catch(() => undefined);
   await Promise.any(starts);
-  console.log(`${pods.length - 1} of ten pods are ready, the image is ${isPulled ? "there" : "on its way"}`);
+  if (isPulled) throw new Error("the pull was over before its power could be cut; the image is too small");
+  console.log(`${pods.length - 1} of ten pods are ready, the image is on its way`);
   console.log(cutMarker);
   for (;;) await new Promise((resolve) => setTimeout(resolve, 60_000));
 }

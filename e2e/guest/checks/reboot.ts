@@ -8,6 +8,10 @@ import type { Report } from "../../harness/report.ts";
 import { waitUntil } from "../../harness/wait-until.ts";
 import { image, waiting } from "./node.ts";
 
+/** Where the image service has layers, each in a directory of its own from the start of its download, and images. */
+export const layersDirectory = "/var/lib/berth/layers";
+const imagesDirectory = "/var/lib/berth/images";
+
 /** What a client was told before the node went down, and must find true when it is up again. */
 export interface Told {
   readonly pods: readonly string[];
@@ -124,7 +128,6 @@ export async function checkRemoval(client: CriClient, report: Report): Promise<v
 const directories: readonly { readonly path: string; readonly isOurs?: (name: string) => boolean }[] = [
   { path: "/var/lib/berth/pod-sandboxes" },
   { path: "/var/lib/berth/containers" },
-  { path: "/var/lib/berth/images/containers" },
   { path: "/run/berth/pod-sandboxes" },
   { path: "/run/berth/containers" },
   { path: "/var/lib/cni/results" },
@@ -151,10 +154,8 @@ export async function checkStore(client: CriClient, report: Report): Promise<voi
     for (const { id } of (await client.call("ListImages")).images)
       await client.call("RemoveImage", { image: { image: id } });
     await waitUntil("the layers' end", async () => {
-      const folders = ["layers", "images", "containers"].map((name) =>
-        readdir(path.join("/var/lib/berth/images", name)),
-      );
-      return (await Promise.all(folders)).flat().length === 0 ? true : undefined;
+      const names = await Promise.all([layersDirectory, imagesDirectory].map((directory) => readdir(directory)));
+      return names.flat().length === 0 ? true : undefined;
     });
   });
 }
