@@ -2,6 +2,7 @@ import { CriError, toCriError } from "../cri-api/index.ts";
 import type { AttachmentGate } from "./attachment-gate.ts";
 import { type AttachmentName, keyOf } from "./attachment-memory.ts";
 import { type AttachmentParts, detachCached, requireNetwork } from "./attachments.ts";
+import { removeEmptyLeases } from "./host-local-leases.ts";
 import type { Network } from "./network-list.ts";
 import { collectChain } from "./plugin-chain.ts";
 import type { CacheEntry } from "./result-cache.ts";
@@ -14,7 +15,8 @@ export interface CollectParts extends AttachmentParts {
 }
 
 /**
- * In libcni's order: first DEL of what the cache holds and nobody names, then GC to every plugin of a 1.1.0 list.
+ * In libcni's order: first DEL of what the cache holds and nobody names, then GC to every plugin of a 1.1.0 list. And
+ * what host-local has lost the owners of, which neither finds.
  *
  * @see https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md#gc-clean-up-any-stale-resources
  */
@@ -34,6 +36,9 @@ export async function collectGarbage(
     const failure = await deleteStale(parts, entry, signal);
     if (failure !== undefined) failures.push(failure);
   }
+  const emptied = await parts.gate.exclusive(signal, () => removeEmptyLeases(network));
+  if (emptied.length > 0)
+    parts.log.warn({ network: network.name, emptied }, "leases that a power cut had emptied removed");
   failures.push(...(await sendGc(parts, network, () => [...valid().values()], signal)));
   throwJoined(failures);
 }
