@@ -346,15 +346,13 @@ export interface FakeRegistry extends TestRegistry {
 }
 
 function sendBlob(request: IncomingMessage, response: ServerResponse, blob: Buffer): void {
-  const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
+  const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
   const offset = Number(range?.[1] ?? 0);
-  if (range === null) response.writeHead(200, { "content-length": blob.length });
-  else
-    response.writeHead(206, {
-      "content-length": blob.length - offset,
-      "content-range": `bytes ${offset}-${blob.length - 1}/${blob.length}`,
-    });
-  response.end(blob.subarray(offset));
+  const end = Number(range?.[2] || blob.length - 1) + 1;
+  const headers = { "accept-ranges": "bytes", "content-length": end - offset };
+  if (range === null) response.writeHead(200, headers);
+  else response.writeHead(206, { ...headers, "content-range": `bytes ${offset}-${end - 1}/${blob.length}` });
+  response.end(blob.subarray(offset, end));
 }
 
 /** Starts a fake registry on a free port. */

@@ -116,6 +116,10 @@ export const configSchema = table({
   cdi_spec_dirs: v.optional(v.array(directory, "must be a list of directories"), ["/etc/cdi", "/var/run/cdi"]),
   pinned_images: v.optional(v.array(pinnedImage, "must be a list of names"), []),
   image_volumes: v.optional(choice(["mkdir", "bind", "ignore"]), "mkdir"),
+  pull_progress_timeout_s: v.optional(
+    v.pipe(v.number("must be a number"), v.integer(), v.minValue(1), v.maxValue(604_800)),
+    300,
+  ),
   signature_policy: optionalFile,
   signature_policy_dir: v.optional(directory, "/etc/berth/policies"),
   signature_sources_dir: v.optional(directory, "/etc/containers/registries.d"),

@@ -32,6 +32,9 @@ pinned_images = []
 # container a directory on disk, filled with what the image has there and removed with it, "ignore" does nothing.
 image_volumes = "mkdir"
 
+# A pull ends when for so many seconds no byte of a layer was downloaded or unpacked; there is no other limit to its time.
+pull_progress_timeout_s = 300
+
 # Which images may be pulled and run: a file as containers-policy.json(5) describes it. Empty: /etc/containers/policy.json,
 # and without that file every image is accepted; a file that is named here must be there. <namespace>.json in the
 # directory counts instead for the pods of that namespace. Edits count at once.

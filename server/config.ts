@@ -48,6 +48,7 @@ export interface Config {
   readonly pinnedImages: readonly string[];
   /** What becomes of the volumes that images declare. */
   readonly imageVolumes: ConfigTable["image_volumes"];
+  readonly pullProgressTimeoutMs: number;
   readonly trust: TrustConfig;
   readonly registries: RegistryFiles;
 }
@@ -180,6 +181,7 @@ function toConfig(table: ConfigTable): Config {
     cdiSpecDirs: table.cdi_spec_dirs,
     pinnedImages: table.pinned_images,
     imageVolumes: table.image_volumes,
+    pullProgressTimeoutMs: table.pull_progress_timeout_s * 1000,
     trust: toTrust(table),
     registries: toRegistryFiles(table.registries),
   });

@@ -55,6 +55,7 @@ export async function openServices(parts: WiringParts): Promise<Services> {
         registries: registriesConfig(config.registries, environment),
         pinned: config.pinnedImages,
         trust: config.trust,
+        retry: { progressTimeoutMs: config.pullProgressTimeoutMs },
       },
       log,
       host: {

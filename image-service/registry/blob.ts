@@ -2,6 +2,7 @@ import type { Hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { createDigestHash, finishDigest } from "../digest.ts";
+import { createBottleneck, readRanges, takesRanges } from "./blob-ranges.ts";
 import { RegistryFailure } from "./failure.ts";
 import { headerOf, type HttpResponse, transportFailure } from "./http.ts";
 import type { RetryPolicy } from "./limits.ts";
@@ -20,10 +21,20 @@ export interface BlobDownload {
 export interface BlobProgress {
   receivedBytes: number;
   readonly hash: Hash;
+  /** Byte ranges were tried and failed: the rest comes over one connection. */
+  isSerial: boolean;
 }
 
 export function startBlob(descriptor: Descriptor): BlobProgress {
-  return { receivedBytes: 0, hash: createDigestHash(descriptor.digest) };
+  return { receivedBytes: 0, hash: createDigestHash(descriptor.digest), isSerial: false };
+}
+
+function receive({ descriptor }: BlobDownload, progress: BlobProgress, chunk: Buffer): Buffer {
+  progress.receivedBytes += chunk.length;
+  if (progress.receivedBytes > descriptor.size)
+    throw new RegistryFailure("invalid", `blob ${descriptor.digest} is longer than its ${descriptor.size} bytes`);
+  progress.hash.update(chunk);
+  return chunk;
 }
 
 /** Bytes to drop from an answer so that it goes on where the last one broke off. */
@@ -35,6 +46,7 @@ function bytesToSkip(response: HttpResponse, wantedOffset: number): number {
   return 0;
 }
 
+/** Reads over one connection, to the end or until several are known to be faster. */
 async function* readOnce(download: BlobDownload, progress: BlobProgress): AsyncGenerator<Buffer, void> {
   const { session, descriptor, signal } = download;
   const offset = progress.receivedBytes;
@@ -42,15 +54,13 @@ async function* readOnce(download: BlobDownload, progress: BlobProgress): AsyncG
   const response = await session.get(`blobs/${descriptor.digest}`, { accept: "*/*", ...range }, signal);
   try {
     let skip = bytesToSkip(response, offset);
+    const isBottleneck = takesRanges(response) && !progress.isSerial ? createBottleneck(download) : () => false;
     for await (const received of response.body as AsyncIterable<Buffer>) {
       const chunk = skip === 0 ? received : received.subarray(Math.min(skip, received.length));
       skip -= received.length - chunk.length;
       if (chunk.length === 0) continue;
-      progress.receivedBytes += chunk.length;
-      if (progress.receivedBytes > descriptor.size)
-        throw new RegistryFailure("invalid", `blob ${descriptor.digest} is longer than its ${descriptor.size} bytes`);
-      progress.hash.update(chunk);
-      yield chunk;
+      yield receive(download, progress, chunk);
+      if (isBottleneck(progress.receivedBytes)) return;
     }
   } catch (thrown) {
     signal.throwIfAborted();
@@ -62,17 +72,30 @@ async function* readOnce(download: BlobDownload, progress: BlobProgress): AsyncG
     throw new RegistryFailure("broken", `blob ended after ${progress.receivedBytes} of ${descriptor.size} bytes`);
 }
 
+/** One connection, and then several if that one is what holds it up; a failure of theirs ends that for good. */
+async function* readOn(download: BlobDownload, progress: BlobProgress): AsyncGenerator<Buffer, void> {
+  yield* readOnce(download, progress);
+  if (progress.receivedBytes === download.descriptor.size) return;
+  progress.isSerial = true;
+  try {
+    for await (const chunk of readRanges(download, progress.receivedBytes)) yield receive(download, progress, chunk);
+  } catch (thrown) {
+    if (!(thrown instanceof RegistryFailure)) throw thrown;
+    throw new RegistryFailure("broken", thrown.message, { cause: thrown }); // one connection may still do
+  }
+}
+
 /**
  * The bytes of a blob, in order and each once. A broken transfer goes on where it broke, by Range if the registry
- * honours it; `policy.attempts` tries without a single new byte end it. Whoever reads to the end knows that the bytes
- * have the descriptor's digest.
+ * honours it; one that a slow connection holds up comes over several. `policy.attempts` tries without a single new byte
+ * end it. Whoever reads to the end knows that the bytes have the descriptor's digest.
  */
 export async function* downloadBlob(download: BlobDownload, progress: BlobProgress): AsyncGenerator<Buffer, void> {
   const { descriptor, policy, signal } = download;
   for (let idle = 1; ; idle += 1) {
     const before = progress.receivedBytes;
     try {
-      yield* readOnce(download, progress);
+      yield* readOn(download, progress);
       break;
     } catch (thrown) {
       if (!(thrown instanceof RegistryFailure) || !thrown.isRetriable) throw thrown;

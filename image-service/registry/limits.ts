@@ -34,6 +34,17 @@ export interface RetryPolicy {
   readonly maxDelayMs: number;
   /** Longest silence of a connection, in headers or body, before it counts as broken. */
   readonly idleTimeoutMs: number;
+  /** Longest time in which no byte of a layer is downloaded or unpacked, over all hosts and tries. */
+  readonly progressTimeoutMs: number;
+  /** How long a blob comes over one connection before several are considered. */
+  readonly rangesAfterMs: number;
 }
 
-export const defaultRetry: RetryPolicy = { attempts: 5, baseDelayMs: 500, maxDelayMs: 30_000, idleTimeoutMs: 60_000 };
+export const defaultRetry: RetryPolicy = {
+  attempts: 5,
+  baseDelayMs: 500,
+  maxDelayMs: 30_000,
+  idleTimeoutMs: 60_000,
+  progressTimeoutMs: 300_000,
+  rangesAfterMs: 1000,
+};

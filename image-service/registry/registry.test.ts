@@ -2,11 +2,12 @@ import { describe, expect, test } from "vitest";
 
 import { credentialsFingerprint, credentialsOf, registryHostOf } from "./credentials.ts";
 import { failedAttempts, RegistryFailure } from "./failure.ts";
+import { defaultRetry } from "./limits.ts";
 import { parseRetryAfter, retryDelayMs } from "./retry.ts";
 import { createTokenCache } from "./tokens.ts";
 
 const noAuth = { username: "", password: "", auth: "", serverAddress: "", identityToken: "", registryToken: "" };
-const policy = { attempts: 5, baseDelayMs: 100, maxDelayMs: 1000, idleTimeoutMs: 1000 };
+const policy = { ...defaultRetry, baseDelayMs: 100, maxDelayMs: 1000 };
 
 describe("credentialsOf", () => {
   test("takes each form of AuthConfig", () => {

@@ -23,6 +23,22 @@ export interface JobEvents {
 
 const progressIntervalMs = 500;
 
+/** Stops a layer of which no byte has been downloaded or unpacked for too long. */
+interface Watchdog extends Disposable {
+  /** Bytes have come on. */
+  pat(): void;
+}
+
+function watchProgress(job: LayerJob, stop: AbortController): Watchdog {
+  const { progressTimeoutMs } = job.access.policy;
+  const bark = (): void => {
+    const text = `${job.what}: layer ${job.layer.digest}: no byte was downloaded or unpacked for ${progressTimeoutMs / 1000} s`;
+    stop.abort(new CriError(Code.DeadlineExceeded, text));
+  };
+  const timer = setTimeout(bark, progressTimeoutMs);
+  return { pat: () => timer.refresh(), [Symbol.dispose]: () => clearTimeout(timer) };
+}
+
 function throttle(events: JobEvents): (progress: LayerProgress) => void {
   let nextMs = 0;
   return (progress) => {
@@ -99,12 +115,13 @@ interface LayerDownload {
   readonly sessions: readonly RegistrySession[];
   readonly job: LayerJob;
   readonly report: { host: string; receivedBytes: number };
+  readonly watchdog: Watchdog;
   readonly signal: AbortSignal;
 }
 
 /** The bytes of a blob, from whichever hosts give them; a second host goes on where the first one broke off. */
 async function* downloadFromAny(
-  { sessions, job, report, signal }: LayerDownload,
+  { sessions, job, report, watchdog, signal }: LayerDownload,
   descriptor: Descriptor,
 ): AsyncGenerator<Buffer, void> {
   const attempts: Attempt[] = [];
@@ -117,6 +134,7 @@ async function* downloadFromAny(
       const download = { session, descriptor, policy: job.access.policy, signal };
       for await (const chunk of downloadBlob(download, progress)) {
         report.receivedBytes = earlierBytes + progress.receivedBytes;
+        watchdog.pat();
         yield chunk;
       }
       return;
@@ -142,16 +160,20 @@ export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSi
   const stop = new AbortController();
   const report = { host: "", receivedBytes: 0 };
   const tell = throttle(events);
+  using watchdog = watchProgress(job, stop);
   try {
     return await withSessions(job.access, events, async (sessions) => {
       try {
-        const download = { sessions, job, report, signal: AbortSignal.any([signal, stop.signal]) };
+        const download = { sessions, job, report, watchdog, signal: AbortSignal.any([signal, stop.signal]) };
         const { diffId } = job.layer;
         const unpacked = await fillLayer(download, {
           directory: job.directory,
           diffId,
           limits: job.access.limits,
-          onProgress: (unpackedBytes) => tell({ diffId, downloadedBytes: report.receivedBytes, unpackedBytes }),
+          onProgress(unpackedBytes) {
+            watchdog.pat();
+            tell({ diffId, downloadedBytes: report.receivedBytes, unpackedBytes });
+          },
         });
         return { ...unpacked, host: report.host };
       } finally {
