@@ -66,7 +66,12 @@ test(`a manifest that chance makes is read with sound digests and sizes, or refu
     try {
       const parsed = parseManifest(bytes, isIndex ? mediaTypes.ociIndex : mediaTypes.ociManifest);
       read += 1;
-      const descriptors = parsed.kind === "index" ? parsed.entries : [parsed.config, ...parsed.layers];
+      const descriptors =
+        parsed.kind === "index"
+          ? parsed.entries
+          : parsed.kind === "image"
+            ? [parsed.config, ...parsed.layers]
+            : parsed.files;
       for (const { digest, size } of descriptors)
         expect([isDigest(digest), Number.isSafeInteger(size), size >= 0]).toEqual([true, true, true]);
     } catch (thrown) {

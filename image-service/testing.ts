@@ -11,6 +11,7 @@ import type { Call, Logger } from "../cri-api/index.ts";
 import { spawn, which } from "../native/index.ts";
 import type { TrustConfig } from "./config.ts";
 import { hostPlatform } from "./platform.ts";
+import type { Endpoint, NetworkSettings } from "./registry/endpoint.ts";
 import type { RegistriesConfig } from "./registries/config.ts";
 
 /** One member of a test archive; sensible values stand in for what is left out. */
@@ -410,6 +411,29 @@ export async function startFakeRegistry(): Promise<FakeRegistry> {
 export function noTrust(directory: string): TrustConfig {
   const absent = join(directory, "no-trust");
   return { policyPath: "", namespacePolicies: absent, registriesDirectory: absent };
+}
+
+/** `team/app` at a registry on loopback, over plain HTTP. */
+export function plainEndpoint(host: string): Endpoint {
+  return {
+    host,
+    address: host,
+    schemes: ["http"],
+    apiPath: "/v2",
+    repository: "team/app",
+    query: "",
+    headers: {},
+    isMirror: false,
+    canResolve: true,
+    tls: { isVerified: true, authorities: [], clientCertificates: [] },
+    credentials: undefined,
+    connectTimeoutMs: undefined,
+  };
+}
+
+/** What goes with it. */
+export function plainNetwork(host: string): NetworkSettings {
+  return { insecureHosts: [host], proxies: { httpProxy: "", httpsProxy: "", noProxy: "" }, authorityFiles: [] };
 }
 
 /** A logger that keeps its lines. */

@@ -3,8 +3,10 @@ import type { ServerResponse } from "node:http";
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
-import { type FakeRegistry, sha256, startFakeRegistry } from "../testing.ts";
+import { type FakeRegistry, plainEndpoint, plainNetwork, sha256, startFakeRegistry } from "../testing.ts";
+import { createAuthorities } from "./authorities.ts";
 import { downloadBlob, startBlob } from "./blob.ts";
+import type { NetworkSettings } from "./endpoint.ts";
 import { createHttp, type Http } from "./http.ts";
 import { defaultLimits, defaultRetry, type RetryPolicy } from "./limits.ts";
 import { createSession } from "./session.ts";
@@ -17,11 +19,13 @@ const policy = { ...defaultRetry, baseDelayMs: 1, rangesAfterMs: 60 };
 vi.setConfig({ testTimeout: 20_000 });
 let registry: FakeRegistry;
 let http: Http;
+let network: NetworkSettings;
 
 beforeEach(async () => {
   registry = await startFakeRegistry();
   registry.putBlob("team/app", digest, blob);
-  http = createHttp(policy);
+  network = plainNetwork(registry.host);
+  http = createHttp({ endpoint: plainEndpoint(registry.host), network, policy, authorities: createAuthorities() });
 });
 afterEach(async () => {
   await http[Symbol.asyncDispose]();
@@ -29,10 +33,8 @@ afterEach(async () => {
 });
 
 async function download(changes: Partial<RetryPolicy> = {}): Promise<Buffer> {
-  const registries = { [registry.host]: { insecure: true } };
-  const endpoint = { host: registry.host, origin: `http://${registry.host}`, repository: "team/app", isMirror: false };
-  const parts = { endpoint, credentials: undefined, http, registries, limits: defaultLimits };
-  const session = createSession({ ...parts, tokens: createTokenCache() });
+  const endpoint = plainEndpoint(registry.host);
+  const session = createSession({ endpoint, http, network, limits: defaultLimits, tokens: createTokenCache() });
   const descriptor = { mediaType: "", digest, size: blob.length };
   const { signal } = new AbortController();
   const chunks: Buffer[] = [];

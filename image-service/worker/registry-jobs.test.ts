@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { Code } from "../../cri-api/index.ts";
+import { createAuthorities } from "../registry/authorities.ts";
 import { defaultLimits, defaultRetry } from "../registry/limits.ts";
-import { type FakeRegistry, makeImage, makeTar, startFakeRegistry } from "../testing.ts";
+import { type FakeRegistry, makeImage, makeTar, plainEndpoint, plainNetwork, startFakeRegistry } from "../testing.ts";
 import type { LayerJob } from "./protocol.ts";
-import { runLayer } from "./registry-jobs.ts";
+import { type JobEvents, runLayer } from "./registry-jobs.ts";
 
 const image = makeImage([makeTar([{ name: "a", content: "x".repeat(100_000) }])], { compress: (tar) => tar });
 const [layer] = image.layers;
@@ -30,14 +31,12 @@ function jobOf(progressTimeoutMs: number): LayerJob {
   if (layer === undefined) throw new Error("the image has no layer");
   const { digest, diffId } = layer as { digest: `sha256:${string}`; diffId: `sha256:${string}` };
   const size = image.blobs.get(digest)?.length ?? 0;
-  const endpoint = { host: registry.host, origin: `http://${registry.host}`, repository: "team/app", isMirror: false };
   return {
     kind: "layer",
     what: "cannot pull it",
     access: {
-      endpoints: [endpoint],
-      credentials: undefined,
-      registries: { [registry.host]: { insecure: true } },
+      endpoints: [plainEndpoint(registry.host)],
+      network: plainNetwork(registry.host),
       limits: defaultLimits,
       policy: { ...defaultRetry, progressTimeoutMs },
       tokens: [],
@@ -47,7 +46,12 @@ function jobOf(progressTimeoutMs: number): LayerJob {
   };
 }
 
-const silent = { onProgress: () => undefined, onToken: () => undefined };
+const silent: JobEvents = {
+  authorities: createAuthorities(),
+  onProgress: () => undefined,
+  onToken: () => undefined,
+  onPiece: async () => undefined,
+};
 
 describe("a layer that stops coming", () => {
   test("ends with the time in which no byte came, however long it was on the way before", async () => {
