@@ -2,7 +2,7 @@ import type { Call, Init, Logger, MethodName, Methods } from "../cri-api/index.t
 import { Code, CriError, loadJsonCodecs } from "../cri-api/index.ts";
 import { readCgroupMounts } from "../oci/index.ts";
 import type { CdiRegistry, HostFacts, Runtime } from "../oci/index.ts";
-import { createKeyedLock } from "../native/index.ts";
+import { createKeyedLock, releaseMemory } from "../native/index.ts";
 import { createClock } from "./clock.ts";
 import { createContainer } from "./container-create.ts";
 import { createContainerEvents, getContainerEvents } from "./container-events.ts";
@@ -28,6 +28,7 @@ import { createSelinuxLevels } from "./selinux.ts";
 import { openRecordStore } from "./record-store.ts";
 import { containerFormat, sandboxFormat } from "./records.ts";
 import { recover } from "./recover.ts";
+import { atRest } from "./rest.ts";
 import { runtimeConfig, status, updateRuntimeConfig, version } from "./runtime-status.ts";
 import { listPodSandbox, toCriSandbox } from "./sandbox-list.ts";
 import { listMetricDescriptors, listPodSandboxMetrics } from "./sandbox-metrics.ts";
@@ -42,6 +43,9 @@ import { createStopLoops } from "./stop-loop.ts";
 
 /** Longest time RunPodSandbox or CreateContainer may work, whoever waits for it: kubelet's own limit is 4 minutes. */
 const createDeadlineMs = 240_000;
+
+/** So long after the last change of a record, what all the work before took of memory is given back. */
+const restMs = 2000;
 
 type Rpc<Name extends MethodName> = (
   call: Call,
@@ -122,6 +126,7 @@ export async function createRuntimeService(parts: RuntimeServiceParts): Promise<
   await recover(host);
   const closing = new AbortController();
   const collecting = collectNetworkGarbage(host, closing.signal);
+  atRest([host.sandboxes, host.containers], restMs, () => void releaseMemory());
   const service = Object.fromEntries(
     Object.entries({ ...rpcs, ...streamRpcs }).map(([name, rpc]) => [
       name,

@@ -72,7 +72,6 @@ async function serve(config: Config): Promise<void> {
   const { socket } = config;
   try {
     const { claimDirectories } = await import("./claim.ts");
-    const { releaseMemory } = await import("../native/index.ts");
     const { createNotify } = await import("./notify.ts");
     const { startWatchdog } = await import("./watchdog.ts");
     const { openRooms } = await import("./wiring.ts");
@@ -94,7 +93,6 @@ async function serve(config: Config): Promise<void> {
       await daemon.stop();
     }, log);
     notify("READY=1");
-    await releaseMemory(); // a start takes twice of what the daemon needs from now on
   } catch (thrown) {
     log.error({ err: thrown }, "cannot start");
     process.exitCode = 1;
