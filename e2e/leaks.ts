@@ -15,7 +15,7 @@ Lives that many lives of pods, some at a time, and compares what the daemon and 
 `;
 
 /** Pools and caches fill, and the compiler is done, before the first look. */
-const warmUpPods = 20;
+const warmUpPods = 50;
 /** Idle threads and the collector of garbage take this long to come to rest. */
 const settleMs = 15_000;
 const mostGrowth = 0.1;
@@ -23,7 +23,6 @@ const mostGrowth = 0.1;
 /** What a process holds; each of it is to be after all pods what it was before them. */
 interface Holdings {
   readonly "resident KiB": number;
-  readonly "resident KiB, anonymous": number;
   readonly descriptors: number;
   readonly threads: number;
   readonly children: number;
@@ -35,7 +34,6 @@ async function measure(pid: number): Promise<Holdings> {
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
   return {
     "resident KiB": field("VmRSS"),
-    "resident KiB, anonymous": field("RssAnon"),
     descriptors: (await readdir(`/proc/${pid}/fd`)).length,
     threads: field("Threads"),
     children: children.split(" ").filter((child) => child !== "").length,

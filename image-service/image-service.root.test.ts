@@ -840,12 +840,16 @@ describe("the store", () => {
     await first[Symbol.asyncDispose]();
     await mkdir(join(scratch, "root/layers/.killed-in-the-middle/diff/x"), { recursive: true });
     await writeFile(join(scratch, "root/images/.x.json.abc.tmp"), "{");
+    for (const layer of readdirSync(join(scratch, "root/layers")).filter((one) => !one.startsWith(".")))
+      await writeFile(join(scratch, "root/layers", layer, ".layer.json.abc.tmp"), "{");
 
     const second = await openService(insecure());
     expect(await list(second)).toEqual(before);
     expect(second.rootfsIds()).toEqual(["c1"]);
     expect(second.resolveImage(name)?.config).toMatchObject({ cmd: ["sh"], env: ["A=b"] });
     expect(readdirSync(join(scratch, "root/layers"))).toHaveLength(2);
+    const files = readdirSync(join(scratch, "root"), { recursive: true, encoding: "utf8" });
+    expect(files.filter((path) => path.endsWith(".tmp"))).toEqual([]);
     await remove(second, image.id);
     expect(readFileSync(join(target, "d/high"), "utf8")).toBe("high");
     await second.removeRootfs("c1", target, AbortSignal.timeout(5000));

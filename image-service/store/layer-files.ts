@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, rename, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Logger } from "../../cri-api/index.ts";
@@ -59,6 +59,7 @@ async function loadAll({ directory, bootId, host, log }: LayerFilesParts): Promi
     const record = parseLayerRecord(await host.readFileBounded(join(path, recordName), maxRecordBytes));
     const isWhole = record !== undefined && (record.isDurable || record.bootId === bootId);
     if (isWhole && record.diffId === digestOfFileName(name)) {
+      await removeHalfWritten(path);
       records.push(record);
       continue;
     }
@@ -66,6 +67,12 @@ async function loadAll({ directory, bootId, host, log }: LayerFilesParts): Promi
     await host.removeTree(path);
   }
   return records;
+}
+
+/** What an atomic write of the record left that a crash cut short. */
+async function removeHalfWritten(layer: string): Promise<void> {
+  const left = (await readdir(layer)).filter((name) => name.startsWith(`.${recordName}.`));
+  await Promise.all(left.map((name) => rm(join(layer, name), { force: true })));
 }
 
 async function syncFilesystem({ directory, host }: LayerFilesParts): Promise<boolean> {
