@@ -1,3 +1,5 @@
+import { readdir, utimes, writeFile } from "node:fs/promises";
+import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { useDaemon } from "./harness/fixture.ts";
 import { waitUntil } from "./harness/wait-until.ts";
@@ -51,6 +53,22 @@ test("a container killed while the daemon runs is seen at once", async () => {
     2_000,
   );
   expect(status).toMatchObject({ exitCode: 137, reason: "Error" });
+});
+
+test("an address whose owner a power cut has wiped out is given back", async () => {
+  await berth.runPod();
+  const [network = ""] = await readdir(berth.daemon.workspace.ipamDir);
+  const directory = path.join(berth.daemon.workspace.ipamDir, network);
+  const leases = await readdir(directory);
+  const lost = path.join(directory, "10.255.255.254");
+  await writeFile(lost, "");
+  await utimes(lost, 1, 1);
+  await berth.daemon.stop("SIGKILL");
+  await berth.daemon.start();
+  await waitUntil("the lease's end", async () =>
+    (await readdir(directory)).includes(path.basename(lost)) ? undefined : true,
+  );
+  expect(await readdir(directory)).toEqual(leases);
 });
 
 test("images are known again after a restart", async () => {
