@@ -3,7 +3,7 @@ import type { ImageServiceConfig } from "./config.ts";
 import type { Digest } from "./digest.ts";
 import { requireTrusted } from "./image-signatures.ts";
 import { hostPlatform } from "./platform.ts";
-import { type PullProgress, type PullTracker, trackPull } from "./pull-progress.ts";
+import { type PullProgress, type PullTotals, type PullTracker, trackPull } from "./pull-progress.ts";
 import { formatReference, type ImageReference, repositoryOf } from "./reference.ts";
 import type { PullAuth } from "./registries/pull-auth.ts";
 import type { PullPlan, Registries } from "./registries/registries.ts";
@@ -36,6 +36,7 @@ export interface PullParts {
 export interface ImagePuller extends AsyncDisposable {
   pullImage(call: Call, request: cri.PullImageRequest): Promise<Init<cri.PullImageResponse>>;
   progress(): readonly PullProgress[];
+  totals(): PullTotals;
 }
 
 /** One pull under way, for however many callers. */
@@ -214,6 +215,7 @@ async function pullFirst(
 export function createImagePuller(parts: PullParts): ImagePuller {
   const pulls = createSharedWork<string>();
   const trackers = new Set<PullTracker>();
+  const totals = { pulled: 0, failed: 0, downloadedBytes: 0 };
 
   async function tracked(wanted: Omit<Pull, "parts" | "plan" | "tracker">, auth: PullAuth): Promise<string> {
     const plan = await parts.registries.plan(wanted.reference, auth);
@@ -221,8 +223,14 @@ export function createImagePuller(parts: PullParts): ImagePuller {
     trackers.add(tracker);
     const timer = setInterval(() => parts.log.info(loggedOf(tracker.snapshot()), "image pull goes on"), logIntervalMs);
     try {
-      return await pullOnce({ ...wanted, parts, plan, tracker });
+      const id = await pullOnce({ ...wanted, parts, plan, tracker });
+      totals.pulled += 1;
+      return id;
+    } catch (thrown) {
+      totals.failed += 1;
+      throw thrown;
     } finally {
+      totals.downloadedBytes += tracker.snapshot().downloadedBytes;
       clearInterval(timer);
       trackers.delete(tracker);
     }
@@ -251,6 +259,7 @@ export function createImagePuller(parts: PullParts): ImagePuller {
         imageRef: await pullFirst(references, call.signal, (each) => pullAs(each, auth, namespace, call.signal)),
       };
     },
+    totals: () => ({ ...totals }),
     progress: () => Array.from(trackers, (tracker) => tracker.snapshot()),
     [Symbol.asyncDispose]: () => pulls[Symbol.asyncDispose](),
   };

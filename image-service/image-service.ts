@@ -17,7 +17,7 @@ import { imageStatus, listImages } from "./image-status.ts";
 import { verifyImages } from "./image-verify.ts";
 import { createPinning } from "./pinned.ts";
 import { hostPlatform, type Platform } from "./platform.ts";
-import type { PullProgress } from "./pull-progress.ts";
+import type { PullProgress, PullTotals } from "./pull-progress.ts";
 import { quote } from "./reference.ts";
 import { openRegistries, type Registries } from "./registries/registries.ts";
 import { defaultLimits } from "./registry/limits.ts";
@@ -92,6 +92,10 @@ export interface ImageService extends AsyncDisposable {
   registryProblems(): readonly string[];
   /** How far the pulls under way have come. */
   pullsInProgress(): readonly PullProgress[];
+  /** What pulls have come to since the start. */
+  pullTotals(): PullTotals;
+  /** From memory, as ImageFsInfo tells it. */
+  storeUsage(): { readonly images: number; readonly usedBytes: number; readonly inodes: number };
 
   /**
    * By id, start of an id (three hex digits at least), or any spelling of a name.
@@ -228,6 +232,8 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
     verifyImages: (call, request) => verifyImages({ ...stored, puller }, call, request),
     registryProblems: () => registries.problems(),
     pullsInProgress: () => puller.progress(),
+    pullTotals: () => puller.totals(),
+    storeUsage: () => ({ images: images.list().length, ...layers.usage() }),
     resolveImage: (reference) => findImage(images, reference),
     requireAllowed: (use, signal) => requireImageAllowed(trust, use, signal),
     async createRootfs(containerId, imageId, target, view) {

@@ -21,6 +21,14 @@ export interface PullProgress {
   readonly bytesPerSecond: number;
 }
 
+/** What pulls have come to since the daemon started. */
+export interface PullTotals {
+  readonly pulled: number;
+  /** Or given up by all who wanted them. */
+  readonly failed: number;
+  readonly downloadedBytes: number;
+}
+
 /** Follows one pull. */
 export interface PullTracker {
   /** The image is known. */

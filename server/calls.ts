@@ -64,7 +64,14 @@ function describeFailure(error: CriError): object {
   };
 }
 
-export function createCalls(parts: { readonly log: Logger; readonly redact: (text: string) => string }): Calls {
+export interface CallsParts {
+  readonly log: Logger;
+  readonly redact: (text: string) => string;
+  /** Told of each RPC as it ends. */
+  readonly onDone?: ((rpc: string, code: Code, seconds: number) => void) | undefined;
+}
+
+export function createCalls(parts: CallsParts): Calls {
   const inFlight = new Set<InFlight>();
   const boot = randomBytes(3).toString("hex");
   let count = 0;
@@ -73,6 +80,7 @@ export function createCalls(parts: { readonly log: Logger; readonly redact: (tex
     const startedAtMs = performance.now();
     const finish = (code: Code, fields: object): void => {
       const durationMs = Math.round((performance.now() - startedAtMs) * 10) / 10;
+      parts.onDone?.(call.rpc, code, durationMs / 1000);
       call.log[levelOf(code)]({ code: codeNames.get(code), durationMs, ...fields }, "rpc done");
     };
     try {

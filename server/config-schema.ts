@@ -75,6 +75,11 @@ const streaming = table({
   ),
 });
 
+const metrics = table({
+  address: v.optional(v.pipe(text, v.ip("must be an IP address")), "127.0.0.1"),
+  port: v.optional(v.pipe(v.number("must be a number"), v.integer(), v.minValue(0), v.maxValue(65_535)), 0),
+});
+
 const pinnedImage = v.pipe(
   text,
   v.regex(/^[A-Za-z0-9._:/@[\]*-]{1,512}$/, "must be an image's name, or a full name with * for any text"),
@@ -114,6 +119,7 @@ export const configSchema = table({
   cni: v.optional(cni, {}),
   streaming: v.optional(streaming, {}),
   cdi_spec_dirs: v.optional(v.array(directory, "must be a list of directories"), ["/etc/cdi", "/var/run/cdi"]),
+  metrics: v.optional(metrics, {}),
   pinned_images: v.optional(v.array(pinnedImage, "must be a list of names"), []),
   image_volumes: v.optional(choice(["mkdir", "bind", "ignore"]), "mkdir"),
   pull_progress_timeout_s: v.optional(

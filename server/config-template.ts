@@ -64,6 +64,11 @@ plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
 cache_dir = "/var/lib/cni"
 default_network = ""
 
+# Prometheus metrics of the daemon, at http://address:port/metrics. Port 0 is off.
+[metrics]
+address = "127.0.0.1"
+port = 0
+
 # Where the URLs of Exec, Attach and PortForward lead; kubelet must reach it. Port 0 is any free port.
 # With a certificate and its key (and a client CA, to ask clients for theirs) it speaks TLS.
 [streaming]

@@ -7,6 +7,7 @@ import type { ConfigIssue, ConfigTable } from "./config-schema.ts";
 import type { TrustConfig } from "../image-service/index.ts";
 
 export const defaultConfigPath = "/etc/berth/berth.toml";
+import type { MetricsConfig } from "./metrics/index.ts";
 import type { StreamingConfig } from "./streaming/index.ts";
 
 export type LogLevel = ConfigTable["log_level"];
@@ -44,6 +45,7 @@ export interface Config {
   readonly streaming: StreamingConfig;
   /** Where the files of CDI devices are; a later directory wins. */
   readonly cdiSpecDirs: readonly string[];
+  readonly metrics: MetricsConfig;
   /** Names, or full names with `*` for any text. */
   readonly pinnedImages: readonly string[];
   /** What becomes of the volumes that images declare. */
@@ -179,6 +181,7 @@ function toConfig(table: ConfigTable): Config {
     cni: { confDir: conf_dir, pluginDirs: plugin_dirs, cacheDir: cache_dir, ...defaultNetwork },
     streaming: toStreaming(table.streaming),
     cdiSpecDirs: table.cdi_spec_dirs,
+    metrics: table.metrics,
     pinnedImages: table.pinned_images,
     imageVolumes: table.image_volumes,
     pullProgressTimeoutMs: table.pull_progress_timeout_s * 1000,

@@ -19,6 +19,8 @@ const flushMs = 1000;
 /** The rooms behind the socket. Disposed in the reverse order of their making; containers stay. */
 export interface Rooms extends AsyncDisposable {
   readonly handlers: HandlerTable;
+  /** Told of each RPC as it ends. */
+  readonly onRpcDone?: ((rpc: string, code: Code, seconds: number) => void) | undefined;
 }
 
 export interface DaemonParts {
@@ -72,7 +74,7 @@ export async function startDaemon(parts: DaemonParts): Promise<Daemon> {
   await refuseLiveListener(socket); // before the rooms touch anything that a running daemon owns
 
   const rooms = undo.use(await parts.openRooms());
-  const calls = createCalls({ log, redact: createRedactor(parts.privateDirectories) });
+  const calls = createCalls({ log, redact: createRedactor(parts.privateDirectories), onDone: rooms.onRpcDone });
   const server = createGrpcServer(loadServices(), rooms.handlers, calls);
   undo.defer(() => stopServing(server, calls, parts));
 

@@ -22,6 +22,7 @@ import type { RuntimeService } from "../pod-sandbox/index.ts";
 import type { Config, Environment } from "./config.ts";
 import type { Rooms } from "./daemon.ts";
 import { imageHandlers } from "./image-service.ts";
+import type { Metrics } from "./metrics/index.ts";
 import { runtimeHandlers } from "./runtime-service.ts";
 import { registriesConfig } from "./registry-files.ts";
 import { openRuntimes } from "./runtimes.ts";
@@ -90,6 +91,12 @@ export async function openServices(parts: WiringParts): Promise<Services> {
   return { pods, images, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
+/** Loaded only where it is wanted. */
+async function openMetrics(config: Config, images: ImageService, log: Logger): Promise<Metrics> {
+  const { startMetrics } = await import("./metrics/index.ts");
+  return await startMetrics({ config: config.metrics, version: await readVersion(), images, log });
+}
+
 /** The services, the streaming server before them, and who answers which RPC. */
 export async function openRooms(parts: WiringParts): Promise<Rooms> {
   const { config, log } = parts;
@@ -97,8 +104,11 @@ export async function openRooms(parts: WiringParts): Promise<Rooms> {
   const { pods, images } = undo.use(await openServices(parts));
   const streaming = undo.use(await createStreamingServer({ config: config.streaming, backend: pods.streams, log }));
 
+  const metrics = config.metrics.port === 0 ? undefined : undo.use(await openMetrics(config, images, log));
+
   const open = undo.move();
   return {
+    onRpcDone: metrics?.rpcTimes.add,
     handlers: { ...runtimeHandlers({ ...pods, ...streamHandlers(pods.streams, streaming) }), ...imageHandlers(images) },
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   };
