@@ -55,7 +55,7 @@ export interface StoredImage {
   readonly platform: Platform;
   /** `repository:tag`, without the tags that have moved to another image. */
   readonly repoTags: readonly string[];
-  /** `repository@digest`: only pairs that a registry has served. */
+  /** `repository@digest`: only pairs that a registry has served, or an archive brought. */
   readonly repoDigests: readonly string[];
   /** Bytes on disk, layers shared with other images included. */
   readonly sizeBytes: bigint;

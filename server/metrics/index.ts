@@ -3,7 +3,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Logger } from "../../cri-api/index.ts";
 import { renderFamilies } from "./exposition.ts";
 import { imageFamilies, type MeasuredImages } from "./image-families.ts";
-import { processFamilies } from "./process-families.ts";
+import { delayResolutionMs, processFamilies } from "./process-families.ts";
 import { createRpcTimes, type RpcTimes } from "./rpc-times.ts";
 
 /** Where the metrics are served, over plain HTTP. */
@@ -26,7 +26,6 @@ export interface Metrics extends AsyncDisposable {
   readonly rpcTimes: RpcTimes;
 }
 
-const resolutionMs = 20;
 const maxConnections = 16;
 
 /**
@@ -36,7 +35,7 @@ const maxConnections = 16;
  */
 export async function startMetrics({ config, version, images, log }: MetricsParts): Promise<Metrics> {
   const rpcTimes = createRpcTimes();
-  const delay = monitorEventLoopDelay({ resolution: resolutionMs });
+  const delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
   delay.enable();
 
   async function answer(response: ServerResponse): Promise<void> {

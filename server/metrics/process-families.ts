@@ -2,6 +2,9 @@ import { readdir } from "node:fs/promises";
 import type { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Family } from "./exposition.ts";
 
+/** A timer of so long a time is what the delay is measured by; the histogram counts it in. */
+export const delayResolutionMs = 20;
+
 function single(name: string, help: string, value: number, type: Family["type"] = "gauge"): Family {
   return { name, help, type, samples: [{ value }] };
 }
@@ -13,7 +16,7 @@ export async function processFamilies(delay: ReturnType<typeof monitorEventLoopD
   const openFds = (await readdir("/proc/self/fd")).length;
   const quantiles = [50, 90, 99].map((percent) => ({
     labels: { quantile: String(percent / 100) },
-    value: delay.count === 0 ? 0 : delay.percentile(percent) / 1e9,
+    value: Math.max(delay.percentile(percent) / 1e9 - delayResolutionMs / 1000, 0),
   }));
   delay.reset();
   return [
