@@ -165,10 +165,11 @@ const seed = fuzzSeed();
 test(`no archive that chance makes leaves its root, or fails but with a reason (seed ${seed})`, async () => {
   const random = createRandom(seed);
   const before = lstatSync(join(outside, "secret"), { bigint: true });
+  await attempt({ blob: makeTar([{ name: "a" }]) }); // what stays open for good is open from here on
   const openBefore = readdirSync("/proc/self/fd").length;
   let unpacked = 0;
-  for (let round = 0; round < 150; round += 1) {
-    const whole = makeTar(Array.from({ length: 1 + random(12) }, () => randomEntry(random)));
+  for (let round = 0; round < 300; round += 1) {
+    const whole = makeTar(Array.from({ length: 1 + random(4) }, () => randomEntry(random)));
     const blob = random(3) === 0 ? damage(whole, random) : whole;
     const outcome = await attempt({ blob }, { layerBytes: 1 << 20 });
     if (outcome instanceof Error) expect(outcome.name, `round ${round}: ${outcome.stack}`).toBe("LayerError");
