@@ -9,8 +9,8 @@ type Action = (world: World, random: Random) => Promise<unknown>;
 /** What the clients do, and how often beside the others. */
 const actions: readonly (readonly [weight: number, action: Action])[] = [
   [14, runPod],
-  [5, stopPod],
-  [6, removePod],
+  [3, stopPod],
+  [4, removePod],
   [16, createContainer],
   [14, startContainer],
   [8, stopContainer],
@@ -106,12 +106,13 @@ async function createContainer(world: World, random: Random): Promise<void> {
   const request = { podSandboxId: pod.id, config, sandboxConfig: podConfigOf(world, slot, random) };
   const answer = await world.call("CreateContainer", request, patience(random));
   if (!answer) return void (await world.call("PullImage", { image: { image } })); // it may have been for want of it
-  pod.containers.set(name, { id: answer.containerId, exitCode });
+  const { containerId } = answer;
+  pod.containers.set(name, { id: containerId, exitCode });
+  if (random.below(2) === 0) await world.call("StartContainer", { containerId });
 }
 
 function pickContainer(world: World, random: Random): ContainerFacts | undefined {
-  const { pod } = random.pick(world.slots);
-  const containers = [...(pod?.containers.values() ?? [])];
+  const containers = world.slots.flatMap(({ pod }) => [...(pod?.containers.values() ?? [])]);
   return containers[random.below(Math.max(containers.length, 1))];
 }
 

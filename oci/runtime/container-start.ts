@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import { isAlive } from "../../native/index.ts";
+import { codeOf } from "./cgroup-processes.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
 import { assertId } from "./state.ts";
@@ -65,7 +66,13 @@ const ways: Readonly<Record<string, Way>> = {
     flags: constants.O_WRONLY,
     async pass(gate, path) {
       await unlink(path); // first, as crun does it: a container that runs never looks like a created one
-      await gate.write("\0");
+      await gate.write("\0").catch((thrown: unknown) => {
+        if (codeOf(thrown) !== "EPIPE") throw thrown;
+        // a stop came in between
+        throw new CriError(Code.FailedPrecondition, "the container was killed before it was started", {
+          cause: thrown,
+        });
+      });
       return true;
     },
   },
