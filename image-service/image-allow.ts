@@ -19,7 +19,11 @@ function askedReference({ image, userSpecifiedImage }: ImageUse): ImageReference
   try {
     const reference = parseImageReference(userSpecifiedImage);
     const repository = repositoryOf(reference);
-    return image.names.some((name) => name.repository === repository) ? reference : undefined;
+    const { digest } = reference;
+    const isKnown = image.names.some(
+      (name) => name.repository === repository && (digest === undefined || digest === name.digest),
+    );
+    return isKnown ? reference : undefined;
   } catch {
     return undefined; // an id
   }

@@ -10,6 +10,9 @@ export { examineRegistries } from "./registries/registries.ts";
 /** An image in the store, and the part of its config that running a container needs. */
 export type { ImageConfig } from "./image-config.ts";
 export type { StoredImage } from "./store/image-record.ts";
+/** Signature policies, for whoever looks at them before they count. */
+export { parsePolicy, type Policy } from "./trust/policy.ts";
+export { defaultPolicyPath } from "./trust/policy-files.ts";
 /** A wish to use an image, for the signature policy to allow. */
 export type { ImageUse } from "./image-allow.ts";
 /** A volume that an image declares, for one container. */

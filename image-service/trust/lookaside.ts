@@ -4,6 +4,8 @@ import { readFileBounded } from "../../native/index.ts";
 import type { Digest } from "../digest.ts";
 import { RegistryFailure } from "../registry/failure.ts";
 import { headerOf, type Http, readBody } from "../registry/http.ts";
+import type { RetryPolicy } from "../registry/limits.ts";
+import { retrying } from "../registry/retry.ts";
 import { type ImageSignature, maxSignatureBytes, maxSignatures } from "./signature.ts";
 
 export interface Lookaside {
@@ -12,6 +14,7 @@ export interface Lookaside {
   readonly base: string;
   /** Repository without its host. */
   readonly path: string;
+  readonly policy: RetryPolicy;
   readonly signal: AbortSignal;
 }
 
@@ -28,7 +31,10 @@ async function fetchFile({ http, signal }: Lookaside, from: URL): Promise<Buffer
     if (response.status === 200) return body;
     const location = headerOf(response, "location") ?? "";
     if (!redirectStatuses.has(response.status) || !URL.canParse(location, url.href))
-      throw new RegistryFailure("unexpected", `the signatures' server "${url.host}" answered ${response.status}`);
+      throw new RegistryFailure(
+        response.status >= 500 ? "server-error" : "unexpected",
+        `the signatures' server "${url.host}" answered ${response.status}`,
+      );
     const target = new URL(location, url.href);
     if (target.protocol !== "https:" && target.protocol !== from.protocol)
       throw new RegistryFailure("invalid", `the signatures' server redirected to "${target.host}" without TLS`);
@@ -40,7 +46,7 @@ async function fetchFile({ http, signal }: Lookaside, from: URL): Promise<Buffer
 async function readOne(lookaside: Lookaside, url: URL): Promise<Buffer | undefined> {
   return url.protocol === "file:"
     ? await readFileBounded(fileURLToPath(url), maxSignatureBytes)
-    : await fetchFile(lookaside, url);
+    : await retrying(lookaside.policy, lookaside.signal, () => fetchFile(lookaside, url));
 }
 
 /**

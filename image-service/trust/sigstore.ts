@@ -1,28 +1,11 @@
-import { createPublicKey, type KeyObject, verify } from "node:crypto";
-
 import type { KeySource, Requirement } from "./policy.ts";
 import type { ImageSignature } from "./signature.ts";
+import { certificatesOf, verifyCertificate } from "./sigstore-certificate.ts";
+import { isSignedBy, publicKeysOf } from "./sigstore-key.ts";
+import { verifyLogEntry } from "./sigstore-log.ts";
 
 type SigstoreSignature = Extract<ImageSignature, { kind: "sigstore" }>;
 type SigstoreSigned = Extract<Requirement, { type: "sigstoreSigned" }>;
-
-/** Keys from PEM files. @throws {Error} for a file that holds none. */
-function publicKeysOf(files: readonly Buffer[]): readonly KeyObject[] {
-  return files.map((pem) => {
-    try {
-      return createPublicKey({ key: pem, format: "pem" });
-    } catch (thrown) {
-      throw new Error("a public key of the policy is not one in PEM", { cause: thrown });
-    }
-  });
-}
-
-/** Ed25519 signs the bytes themselves, the others their SHA-256; RSA with PKCS #1 v1.5 padding. */
-function isSignedBy(key: KeyObject, data: Buffer, signature: Buffer): boolean {
-  const { asymmetricKeyType } = key;
-  if (asymmetricKeyType === "ed25519") return verify(null, data, key, signature);
-  return (asymmetricKeyType === "ec" || asymmetricKeyType === "rsa") && verify("sha256", data, key, signature);
-}
 
 /**
  * Checks a signature in cosign's format against what a policy trusts, and returns what was signed.
@@ -32,13 +15,25 @@ function isSignedBy(key: KeyObject, data: Buffer, signature: Buffer): boolean {
  */
 export async function openSigstoreSignature(
   { signer, rekor }: SigstoreSigned,
-  signature: SigstoreSignature,
+  from: SigstoreSignature,
   read: (source: KeySource) => Promise<readonly Buffer[]>,
 ): Promise<Buffer> {
-  const payload = Buffer.from(signature.payload, "base64");
-  const signed = Buffer.from(signature.signature, "base64");
-  if (!("keys" in signer) || rekor !== undefined) throw new Error("transparency logs are not built");
-  const keys = publicKeysOf(await read(signer.keys));
-  if (!keys.some((key) => isSignedBy(key, payload, signed))) throw new Error("it is made with another key");
+  const payload = Buffer.from(from.payload, "base64");
+  const signature = Buffer.from(from.signature, "base64");
+  const logKeys = rekor === undefined ? [] : publicKeysOf(await read(rekor));
+  if ("keys" in signer) {
+    const key = publicKeysOf(await read(signer.keys)).find((each) => isSignedBy(each, payload, signature));
+    if (key === undefined) throw new Error("it is made with another key");
+    const pem = key.export({ type: "spki", format: "pem" }).toString();
+    if (rekor !== undefined) verifyLogEntry(logKeys, from.bundle, { payload, signature, signer: pem });
+    return payload;
+  }
+  const { ca, ...identity } = signer.fulcio;
+  const { certificate = "", chain = "", bundle } = from;
+  if (certificate === "") throw new Error("it does not come with one certificate");
+  const signedAtMs = verifyLogEntry(logKeys, bundle, { payload, signature, signer: certificate });
+  const roots = (await read(ca)).flatMap((pem) => certificatesOf(pem.toString("utf8")));
+  const key = verifyCertificate({ ...identity, roots }, { certificate, chain, signedAtMs });
+  if (!isSignedBy(key, payload, signature)) throw new Error("it is made with another key");
   return payload;
 }

@@ -39,8 +39,9 @@ export async function runSignatures(
   const { lookaside: base, useAttachments } = await readSignaturePlaces(job.registriesDirectory, job.reference);
   return await withSessions(job.access, events, async (sessions, http) => {
     const { path } = job.reference;
+    const { policy } = job.access;
     const reads = job.subjects.flatMap((subject) => [
-      ...(base === undefined ? [] : [readLookaside({ http, base, path, signal }, subject)]),
+      ...(base === undefined ? [] : [readLookaside({ http, base, path, policy, signal }, subject)]),
       ...(useAttachments ? [attachmentsOf(job, sessions, subject, signal)] : []),
     ]);
     return (await Promise.all(reads)).flat();

@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { MountEntry } from "../../native/index.ts";
 import { loadConfig } from "../config.ts";
 import type { Config } from "../config.ts";
@@ -318,4 +318,45 @@ test("a file on registries that cannot be used fails, by its own words", async (
       text: "/etc/containers/registries.conf: line 3: no value",
     }),
   ]);
+});
+
+describe("signature policies", () => {
+  const policyPath = "/etc/containers/policy.json";
+  const signedBy = { type: "signedBy", keyType: "GPGKeys", keyPath: "/etc/keys/vendor.gpg" };
+  const policy = JSON.stringify({ default: [{ type: "reject" }], transports: { docker: { "h.x": [signedBy] } } });
+
+  test("one that can be checked, and none at all, are no problem", async () => {
+    expect(await problemsOf(createHealthyMachine())).toEqual([]);
+    expect(await problemsOf(createHealthyMachine({}, { [policyPath]: policy, [signedBy.keyPath]: "key" }))).toEqual([]);
+  });
+
+  test("gpg and key files that are missing are named", async () => {
+    const findProgram = async (name: string) => (name === "gpg" ? undefined : `/usr/bin/${name}`);
+    const machine = createHealthyMachine({ findProgram }, { [policyPath]: policy });
+    expect((await problemsOf(machine)).map(({ level, text }) => `${level} ${text.slice(0, 48)}`)).toEqual([
+      "warn gpg is not there, so no image that needs an Open",
+      'warn the key file "/etc/keys/vendor.gpg" is not there',
+    ]);
+  });
+
+  test("one that cannot be understood stops everything, a namespace's own one that namespace", async () => {
+    const listNames = async (directory: string) =>
+      directory === "/etc/berth/policies"
+        ? ["strict.json"]
+        : directory === "/usr/lib/cni"
+          ? ["bridge", "host-local", "portmap"]
+          : ["10-bridge.conflist"];
+    const files = { [policyPath]: '{"default":[]}', "/etc/berth/policies/strict.json": "{" };
+    expect(
+      (await problemsOf(createHealthyMachine({ listNames }, files))).map(({ level, text }) => [level, text]),
+    ).toEqual([
+      ["fail", expect.stringContaining('"default": must not be empty')],
+      ["warn", expect.stringContaining("strict.json")],
+    ]);
+  });
+
+  test("one that is configured has to be there", async () => {
+    const findings = await examine(createHealthyMachine(), { ...config, trust: { ...config.trust, policyPath: "/p" } });
+    expect(findings).toContainEqual(expect.objectContaining({ level: "fail", text: expect.stringContaining('"/p"') }));
+  });
 });

@@ -5,6 +5,7 @@ import { checkOverlay, checkRights, checkSeccomp, checkSettings } from "./kernel
 import type { Machine } from "./machine.ts";
 import { checkNetwork, checkPrograms, checkRegistries } from "./programs.ts";
 import { checkDisk, checkState } from "./state.ts";
+import { checkSignaturePolicies } from "./trust.ts";
 
 /** Looks at everything that pods will need here. Changes nothing. */
 export async function examine(machine: Machine, config: Config): Promise<Finding[]> {
@@ -22,6 +23,7 @@ export async function examine(machine: Machine, config: Config): Promise<Finding
     checkSettings(machine),
     checkSeccomp(machine),
     checkApparmor(machine),
+    checkSignaturePolicies(machine, config),
     checkSelinux(machine),
   ];
   return (await Promise.all(checks)).flat();
