@@ -136,7 +136,8 @@ type Resolved = Extract<Resolution, { kind: "resolved" }>;
 
 /** The host that has answered, then the others. */
 function endpointsFrom({ plan }: Pull, answered: Endpoint): readonly Endpoint[] {
-  return [answered, ...plan.endpoints.filter(({ host }) => host !== answered.host)];
+  const placeOf = ({ address, apiPath, repository }: Endpoint): string => `${address}${apiPath}/${repository}`;
+  return [answered, ...plan.endpoints.filter((endpoint) => placeOf(endpoint) !== placeOf(answered))];
 }
 
 async function fetchImage(pull: Pull, resolved: Resolved, answered: Endpoint): Promise<StoredImage> {

@@ -13,6 +13,7 @@ import type { TrustConfig } from "./config.ts";
 import { hostPlatform } from "./platform.ts";
 import type { Endpoint, NetworkSettings } from "./registry/endpoint.ts";
 import type { RegistriesConfig } from "./registries/config.ts";
+import { FileIssue } from "./registries/file-issue.ts";
 
 /** One member of a test archive; sensible values stand in for what is left out. */
 export interface TestEntry {
@@ -214,6 +215,17 @@ export async function writeRegistries(
   const files = registryFilesIn(directory);
   await writeFile(files.confFile, registriesConf(rules));
   return files;
+}
+
+/** What is said of a file that must be refused. */
+export function refusalOf(parse: () => unknown): string {
+  try {
+    parse();
+  } catch (thrown) {
+    if (thrown instanceof FileIssue) return thrown.message;
+    throw thrown;
+  }
+  throw new Error("it was read");
 }
 
 /** Any registry on loopback that takes images over plain HTTP. */

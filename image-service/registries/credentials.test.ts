@@ -1,22 +1,11 @@
 import { describe, expect, test } from "vitest";
 
 import { createRandom } from "../../cri-api/testing.ts";
-import { createTestLogger } from "../testing.ts";
+import { createTestLogger, refusalOf } from "../testing.ts";
 import type { Credentials } from "../registry/credentials.ts";
 import { authFor, helperFor, parseAuthFile } from "./auth-file.ts";
 import { FileIssue } from "./file-issue.ts";
 import { type CredentialSources, findCredentials } from "./find-credentials.ts";
-
-/** What is said of a file that must be refused. */
-function refusalOf(parse: () => unknown): string {
-  try {
-    parse();
-  } catch (thrown) {
-    if (thrown instanceof FileIssue) return thrown.message;
-    throw thrown;
-  }
-  throw new Error("it was read");
-}
 
 const encode = (text: string): string => Buffer.from(text).toString("base64");
 const basic = (username: string, password = "p"): Credentials => ({ kind: "basic", username, password });

@@ -1,18 +1,7 @@
 import { expect, test } from "vitest";
 
-import { FileIssue } from "./file-issue.ts";
+import { refusalOf } from "../testing.ts";
 import { hostDirectories, parseHostsToml } from "./hosts-toml.ts";
-
-/** What is said of a file that must be refused. */
-function refusalOf(parse: () => unknown): string {
-  try {
-    parse();
-  } catch (thrown) {
-    if (thrown instanceof FileIssue) return thrown.message;
-    throw thrown;
-  }
-  throw new Error("it was read");
-}
 
 const read = (text: string) => parseHostsToml(text, "/certs.d/r.io/hosts.toml");
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 
+import { refusalOf } from "../testing.ts";
 import { createRandom } from "../../cri-api/testing.ts";
 import { CriError } from "../../cri-api/index.ts";
 import { formatReference, parseImageReference } from "../reference.ts";
@@ -7,17 +8,6 @@ import { FileIssue } from "./file-issue.ts";
 import { insecureHostsOf, pullSourcesOf } from "./pull-sources.ts";
 import { parseRegistriesConf, type RegistriesConf } from "./registries-conf.ts";
 import { candidatesOf, referencesFor } from "./short-names.ts";
-
-/** What is said of a file that must be refused. */
-function refusalOf(parse: () => unknown): string {
-  try {
-    parse();
-  } catch (thrown) {
-    if (thrown instanceof FileIssue) return thrown.message;
-    throw thrown;
-  }
-  throw new Error("it was read");
-}
 
 function read(...texts: readonly string[]): RegistriesConf {
   return parseRegistriesConf(texts.map((text, index) => ({ path: `/etc/${index}.conf`, text })));

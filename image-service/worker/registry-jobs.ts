@@ -14,7 +14,7 @@ import type { LayerJob, LayerProgress, LayerResult, RegistryAccess, ResolveJob, 
 
 /** What a job may tell while it runs, and what the thread has for all its jobs. */
 export interface JobEvents {
-  readonly authorities: Authorities;
+  authorities(): Promise<Authorities>;
   onProgress(progress: LayerProgress): void;
   onToken(key: string, token: Token): void;
   /** Resolves when there may be more. */
@@ -64,7 +64,7 @@ export async function withSessions<T>(
 ): Promise<T> {
   await using connections = new AsyncDisposableStack();
   const { network, policy, limits } = access;
-  const { authorities } = events;
+  const authorities = await events.authorities();
   const tokens = createTokenCache(access.tokens, (key, token) => events.onToken(key, token));
   return await use(
     access.endpoints.map((endpoint) => {

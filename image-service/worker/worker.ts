@@ -1,7 +1,7 @@
 import { enableCompileCache, flushCompileCache } from "node:module";
 import { parentPort, workerData } from "node:worker_threads";
 
-import { createAuthorities } from "../registry/authorities.ts";
+import type { Authorities } from "../registry/authorities.ts";
 import { type FromWorker, type Job, type JobResult, maxPieces, type ThreadData, type ToWorker } from "./protocol.ts";
 import type { JobEvents } from "./registry-jobs.ts";
 
@@ -14,7 +14,10 @@ if (port === null) throw new Error("this module runs as a worker thread only");
 const { compileCacheDirectory } = workerData as ThreadData;
 if (compileCacheDirectory !== undefined) enableCompileCache(compileCacheDirectory);
 
-const authorities = createAuthorities();
+let authorities: Promise<Authorities> | undefined;
+async function makeAuthorities(): Promise<Authorities> {
+  return (await import("../registry/authorities.ts")).createAuthorities();
+}
 
 interface Running extends AbortController {
   /** Pieces on their way, and whoever waits for there to be fewer. */
@@ -69,7 +72,7 @@ async function start(id: number, job: Job): Promise<void> {
   const controller: Running = Object.assign(new AbortController(), { pieces: 0, onTaken: undefined });
   running.set(id, controller);
   const events: JobEvents = {
-    authorities,
+    authorities: () => (authorities ??= makeAuthorities()),
     onProgress: (progress) => send({ kind: "progress", id, progress }),
     onToken: (key, token) => send({ kind: "token", key, token }),
     onPiece: (bytes) => sendPiece(id, controller, bytes),
