@@ -208,8 +208,9 @@ async function pullFirst(
       failures.push(thrown);
     }
   }
-  const texts = failures.map(({ message }) => message).join("; ");
-  throw new CriError(failures.at(-1)?.code ?? Code.Internal, texts, { cause: failures.at(-1) });
+  const last = failures.at(-1);
+  const texts = failures.toReversed().map(({ message }) => message); // the last one's code needs its word in front
+  throw new CriError(last?.code ?? Code.Internal, texts.join("; "), { cause: last });
 }
 
 /** Pulls of one reference with the same credentials and policy are one pull; each caller can leave it alone. */

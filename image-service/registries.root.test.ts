@@ -451,7 +451,7 @@ describe("registries.conf", () => {
     const port = await freePort();
     await write(
       files.confFile,
-      `unqualified-search-registries = ["127.0.0.1:${port}", "${store.host}"]\n` +
+      `unqualified-search-registries = ["127.0.0.1:${port}", "${store.host}", "127.0.0.1:${port}/last"]\n` +
         `[[registry]]\nlocation = "${store.host}"\ninsecure = true\n[aliases]\nbox = "${store.host}/team/app"\n`,
     );
     const service = await open();
@@ -461,6 +461,7 @@ describe("registries.conf", () => {
     expect(service.resolveImage("box:v1")?.id).toBe(image.id);
     expect(service.resolveImage("team/app:v1")?.repoTags).toEqual([`${store.host}/team/app:v1`]);
     const { message } = await refusal(pull(service, "team/none:v1"));
+    expect(message).toMatch(/^RegistryUnavailable: /);
     expect(message).toContain(`host "127.0.0.1:${port}": connection refused`);
     expect(message).toContain(`host "${store.host}": not found (404`);
   });
