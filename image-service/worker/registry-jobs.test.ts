@@ -47,7 +47,7 @@ function jobOf(progressTimeoutMs: number): LayerJob {
 }
 
 const silent: JobEvents = {
-  authorities: createAuthorities(),
+  authorities: async () => createAuthorities(),
   onProgress: () => undefined,
   onToken: () => undefined,
   onPiece: async () => undefined,
