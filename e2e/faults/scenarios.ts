@@ -4,7 +4,6 @@ import type { cri, Init } from "../../cri-api/index.ts";
 import { Code, CriError } from "../../cri-api/index.ts";
 import { containerConfig, podConfig } from "../harness/configs.ts";
 import { removePods, type TestNode } from "../harness/test-node.ts";
-import { waitUntil } from "../harness/wait-until.ts";
 
 /** One call in a world made for it. */
 export interface Cut {
@@ -152,15 +151,13 @@ async function runContainer(stage: Stage, given?: Pod): Promise<RunningContainer
 }
 
 /** A start that came through before the kill is not to be made again. */
-async function startUnlessRunning({ node }: Stage, containerId: string): Promise<void> {
+async function startUnlessRunning(stage: Stage, containerId: string): Promise<void> {
+  const { node } = stage;
   const { status } = await node.daemon.client.call("ContainerStatus", { containerId });
   if (status?.state === "CONTAINER_CREATED") await node.daemon.client.call("StartContainer", { containerId });
   const after = await node.daemon.client.call("ContainerStatus", { containerId });
   if (after.status?.state !== "CONTAINER_RUNNING") throw new Error(`the container is ${after.status?.state}`);
-  await waitUntil("its process", async () => {
-    const { stdout } = await node.daemon.client.call("ExecSync", { containerId, cmd: ["cat", "/volume/hello"] });
-    return stdout.length > 0 ? true : undefined;
-  });
+  await exec(stage, containerId);
 }
 
 async function exec({ node, name }: Stage, containerId: string): Promise<void> {
