@@ -10,6 +10,7 @@ import { spawn } from "../native/index.ts";
 import type { Child } from "../native/index.ts";
 import { createTestClient, makeScratch } from "./testing.ts";
 import type { TestClient } from "./testing.ts";
+import { ourEntries } from "./wipe.ts";
 
 const mainPath = fileURLToPath(new URL("./main.ts", import.meta.url));
 
@@ -111,6 +112,9 @@ test("berth serves both services, and on SIGTERM ends by itself with nothing lef
   expect(await berth.client.unary("ListImages", {})).toEqual({ images: [] });
   expect((await berth.client.unary("ImageFsInfo", {})).imageFilesystems).toHaveLength(1);
   expect((await lstat(join(scratch.path, "state"))).mode & 0o777).toBe(0o711);
+  const made = [...(await readdir(join(scratch.path, "root"))), ...(await readdir(join(scratch.path, "state")))];
+  const unknownToWipe = made.filter((name) => name !== "berth.sock" && !ourEntries.has(name));
+  expect(unknownToWipe, "wipe would leave these").toEqual([]);
 
   berth.child.kill(constants.signals.SIGTERM);
   expect(await berth.child.exited).toEqual({ kind: "exited", code: 0 });

@@ -9,9 +9,11 @@ import type { Services } from "./wiring.ts";
 const unmountMs = 30_000;
 
 /** What the rooms make in the two directories. Whatever else lies there is not ours to delete. */
-const ourEntries: ReadonlySet<string> = new Set([
+export const ourEntries: ReadonlySet<string> = new Set([
   "containers",
+  "gpg",
   "images",
+  "imports",
   "layers",
   "pause",
   "pod-sandboxes",
