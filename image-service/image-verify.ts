@@ -36,7 +36,7 @@ async function repair(
   diffId: Digest,
   owners: readonly StoredImage[],
 ): Promise<string> {
-  if (layers.holders(diffId) > owners.length + 1) return "a container uses it, so it stays as it is";
+  if (layers.isMounted(diffId)) return "a container uses it, so it stays as it is";
   layers.condemn(diffId);
   const reasons: string[] = [];
   for (const { repository, digest } of owners.flatMap(({ names }) => names)) {

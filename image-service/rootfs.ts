@@ -91,7 +91,7 @@ function inBackground(state: State, work: Promise<unknown>): void {
 }
 
 function add(state: State, containerId: string, diffIds: readonly Digest[], measuredAtMs: number): void {
-  const hold = state.layers.hold(diffIds);
+  const hold = state.layers.holdMounted(diffIds);
   state.containers.set(containerId, { holds: [hold], size: emptySize, measuredAtMs, isMeasuring: false });
 }
 
@@ -136,7 +136,7 @@ async function addVolume(state: State, containerId: string, image: StoredImage, 
   const rootfs = state.containers.get(containerId);
   if (rootfs === undefined) throw new CriError(Code.NotFound, `container ${quote(containerId)} has no root filesystem`);
   const plan = { ...place, ...layersOf(state, image) };
-  rootfs.holds.push(state.layers.hold(idsOf(plan)));
+  rootfs.holds.push(state.layers.holdMounted(idsOf(plan)));
   const home = rootfsHome(state.directory, containerId);
   const held = [...new Set([...(await readRootfsLayers(home)), ...idsOf(plan)])];
   await mountVolume(state.host, home, { ...plan, held });

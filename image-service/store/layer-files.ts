@@ -21,13 +21,16 @@ export interface LayerFiles {
   load(): Promise<readonly LayerRecord[]>;
   /** The folder that holds the layer's files. */
   rootOf(diffId: Digest): string;
-  /** Leaves nothing behind when it rejects; a layer that it is to replace stays then. */
+  /**
+   * Leaves nothing behind when it rejects; a layer that it is to replace stays then. Of such a one `mayReplace` is asked
+   * when the new one is ready: if it says no, the old one stays and there is no record.
+   */
   add(
     diffId: Digest,
     signal: AbortSignal,
     unpack: Unpack,
-    options: { readonly isReplacement: boolean },
-  ): Promise<LayerRecord>;
+    options: { readonly mayReplace: (() => boolean) | undefined },
+  ): Promise<LayerRecord | undefined>;
   /** Takes the layer out of sight; the answer's `freed` resolves when its blocks are free. */
   remove(diffId: Digest): Promise<{ readonly freed: Promise<void> }>;
   /** Writes the layers through to the disk and notes it in each one that is still current then. */
@@ -91,7 +94,7 @@ export function createLayerFiles(parts: LayerFilesParts): LayerFiles {
   return {
     load: () => loadAll(parts),
     rootOf: (diffId) => join(pathOf(diffId), layerRootName),
-    async add(diffId, signal, unpack, { isReplacement }) {
+    async add(diffId, signal, unpack, { mayReplace }) {
       const path = temporary();
       await mkdir(path, { mode: 0o700 });
       try {
@@ -101,7 +104,11 @@ export function createLayerFiles(parts: LayerFilesParts): LayerFiles {
         await writeFile(join(path, recordName), JSON.stringify(record), { mode: 0o600 });
         signal.throwIfAborted();
         const old = temporary();
-        if (isReplacement) await rename(pathOf(diffId), old); // a crash here loses the layer, which was damaged
+        if (mayReplace?.() === false) {
+          await host.removeTree(path);
+          return undefined;
+        }
+        if (mayReplace !== undefined) await rename(pathOf(diffId), old); // a crash here loses the layer, which was damaged
         await rename(path, pathOf(diffId));
         await host.removeTree(old);
         return record;

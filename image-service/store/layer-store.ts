@@ -17,11 +17,13 @@ export interface LayerStore extends AsyncDisposable {
   rootOf(diffId: Digest): string;
   /** Holds layers that are there, or that are about to be. */
   hold(diffIds: readonly Digest[]): LayerHold;
+  /** Holds layers that are mounted, or that are about to be: until it is released, they are not replaced either. */
+  holdMounted(diffIds: readonly Digest[]): LayerHold;
   /** Resolves when the layer is there; whoever asks for one that is being unpacked waits for that. */
   ensure(diffId: Digest, signal: AbortSignal, unpack: Unpack): Promise<void>;
-  /** How many hold the layer. */
-  holders(diffId: Digest): number;
-  /** Says that the layer is damaged: whoever ensures it next replaces it. Nothing may be mounted on it. */
+  /** Whether a container may have it mounted. */
+  isMounted(diffId: Digest): boolean;
+  /** Says that the layer is damaged: whoever ensures it next replaces it, once nothing is mounted on it. */
   condemn(diffId: Digest): void;
   /** Whether the layer is there, and not known to be damaged. */
   isSound(diffId: Digest): boolean;
@@ -37,6 +39,8 @@ interface State {
   readonly log: Logger;
   readonly layers: Map<Digest, LayerRecord>;
   readonly holders: Map<Digest, number>;
+  /** Those of the holders that have it mounted. */
+  readonly mounters: Map<Digest, number>;
   readonly condemned: Set<Digest>;
   /** Layers whose folder is about to vanish; a new one of the same digest has to wait. */
   readonly removals: Map<Digest, Promise<unknown>>;
@@ -55,19 +59,23 @@ async function removeUnheld(state: State, diffId: Digest): Promise<void> {
   await freed;
 }
 
-function hold(state: State, diffIds: readonly Digest[]): LayerHold {
-  const { holders } = state;
+function countUp(counts: Map<Digest, number>, diffId: Digest, by: 1 | -1): void {
+  const count = (counts.get(diffId) ?? 0) + by;
+  if (count > 0) counts.set(diffId, count);
+  else counts.delete(diffId);
+}
+
+function hold(state: State, diffIds: readonly Digest[], counts: readonly Map<Digest, number>[]): LayerHold {
   let held: ReadonlySet<Digest> = new Set(diffIds);
-  for (const diffId of held) holders.set(diffId, (holders.get(diffId) ?? 0) + 1);
+  const count = (by: 1 | -1): void => {
+    for (const diffId of held) for (const each of counts) countUp(each, diffId, by);
+  };
+  count(1);
   return {
     async release() {
+      count(-1);
       const released = held;
       held = new Set();
-      for (const diffId of released) {
-        const left = (holders.get(diffId) ?? 1) - 1;
-        if (left > 0) holders.set(diffId, left);
-        else holders.delete(diffId);
-      }
       await Promise.all([...released].map((diffId) => removeUnheld(state, diffId)));
     },
   };
@@ -75,8 +83,10 @@ function hold(state: State, diffIds: readonly Digest[]): LayerHold {
 
 async function add(state: State, diffId: Digest, signal: AbortSignal, unpack: Unpack): Promise<void> {
   await state.removals.get(diffId);
-  const isReplacement = state.condemned.has(diffId);
-  state.layers.set(diffId, await state.files.add(diffId, signal, unpack, { isReplacement }));
+  const mayReplace = state.condemned.has(diffId) ? () => !state.mounters.has(diffId) : undefined;
+  const record = await state.files.add(diffId, signal, unpack, { mayReplace });
+  if (record === undefined) return; // a container has come to use it meanwhile
+  state.layers.set(diffId, record);
   state.condemned.delete(diffId);
 }
 
@@ -84,8 +94,13 @@ function isSound({ layers, condemned }: State, diffId: Digest): boolean {
   return layers.has(diffId) && !condemned.has(diffId);
 }
 
+/** A damaged layer stays as it is for as long as a container stands on it: its files would vanish. */
+function isThere(state: State, diffId: Digest): boolean {
+  return isSound(state, diffId) || (state.layers.has(diffId) && state.mounters.has(diffId));
+}
+
 async function ensure(state: State, diffId: Digest, signal: AbortSignal, unpack: Unpack): Promise<void> {
-  while (!isSound(state, diffId)) {
+  while (!isThere(state, diffId)) {
     let isOurs = false;
     try {
       await state.unpacking.join(diffId, signal, (shared) => {
@@ -115,18 +130,20 @@ export async function openLayerStore(files: LayerFiles, log: Logger): Promise<La
     log,
     layers: new Map((await files.load()).map((record) => [record.diffId, record])),
     holders: new Map(),
+    mounters: new Map(),
     condemned: new Set(),
     removals: new Map(),
     unpacking: createSharedWork({ lastWaits: true }),
     syncing: Promise.resolve(),
   };
-  const { layers } = state;
+  const { layers, holders, mounters } = state;
   return {
     get: (diffId) => layers.get(diffId),
     rootOf: (diffId) => files.rootOf(diffId),
-    hold: (diffIds) => hold(state, diffIds),
+    hold: (diffIds) => hold(state, diffIds, [holders]),
+    holdMounted: (diffIds) => hold(state, diffIds, [holders, mounters]),
     ensure: (diffId, signal, unpack) => ensure(state, diffId, signal, unpack),
-    holders: (diffId) => state.holders.get(diffId) ?? 0,
+    isMounted: (diffId) => mounters.has(diffId),
     condemn: (diffId) => void state.condemned.add(diffId),
     isSound: (diffId) => isSound(state, diffId),
     async sweep() {
