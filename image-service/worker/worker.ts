@@ -56,8 +56,10 @@ async function sendPiece(id: number, job: Running, bytes: Uint8Array<ArrayBuffer
   if (job.pieces < maxPieces) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   job.onTaken = resolve;
-  job.signal.addEventListener("abort", () => resolve(), { once: true });
+  const onAbort = (): void => resolve();
+  job.signal.addEventListener("abort", onAbort);
   await promise;
+  job.signal.removeEventListener("abort", onAbort); // a large layer has very many pieces
   job.signal.throwIfAborted();
 }
 
