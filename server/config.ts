@@ -5,10 +5,10 @@ import { locateKey, renderKeyPath } from "./config-locate.ts";
 import { checkTable, checkTogether, defaultTable, isTable } from "./config-schema.ts";
 import type { ConfigIssue, ConfigTable } from "./config-schema.ts";
 import type { TrustConfig } from "../image-service/index.ts";
-
-export const defaultConfigPath = "/etc/berth/berth.toml";
 import type { MetricsConfig } from "./metrics/index.ts";
 import type { StreamingConfig } from "./streaming/index.ts";
+
+export const defaultConfigPath = "/etc/berth/berth.toml";
 
 export type LogLevel = ConfigTable["log_level"];
 

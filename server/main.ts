@@ -113,7 +113,7 @@ async function wipeNode(config: Config, { force }: Flags): Promise<void> {
   const { claimDirectories } = await import("./claim.ts");
   const { refuseLiveListener } = await import("./listener.ts");
   const { openServices } = await import("./wiring.ts");
-  const { wipe } = await import("./wipe.ts");
+  const { wipe, WipeRefused } = await import("./wipe.ts");
   const log = createLog(config);
   try {
     await refuseLiveListener(config.socket);
@@ -128,7 +128,8 @@ async function wipeNode(config: Config, { force }: Flags): Promise<void> {
     for (const failure of report.failures) process.stderr.write(`berth: ${failure}\n`);
     if (report.failures.length > 0) process.exitCode = 1;
   } catch (thrown) {
-    process.stderr.write(`berth: nothing was wiped: ${thrown instanceof Error ? thrown.message : String(thrown)}\n`);
+    const what = thrown instanceof WipeRefused ? "nothing was wiped" : "wipe failed";
+    process.stderr.write(`berth: ${what}: ${thrown instanceof Error ? thrown.message : String(thrown)}\n`);
     process.exitCode = 1;
   }
 }
