@@ -79,7 +79,7 @@ function checkId(containerId: string): void {
 }
 
 /** Layers top first, each once: a layer that comes again higher up hides all that its lower copy has. */
-export function lowerLayers(layers: readonly { readonly diffId: Digest }[]): readonly Digest[] {
+function lowerLayers(layers: readonly { readonly diffId: Digest }[]): readonly Digest[] {
   return [...new Set(layers.map(({ diffId }) => diffId).reverse())];
 }
 

@@ -9,8 +9,6 @@ import type { ReadFile } from "./reloading.ts";
 /** What a folder of `certs.d` holds for a host. */
 export type Certificates = Pick<TlsSettings, "authorities" | "clientCertificates">;
 
-export const noCertificates: Certificates = { authorities: [], clientCertificates: [] };
-
 /** Names in a folder; undefined where there is none. */
 async function namesIn(directory: string): Promise<readonly string[] | undefined> {
   try {

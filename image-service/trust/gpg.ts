@@ -15,7 +15,7 @@ export interface GpgParts {
 }
 
 /** Keys as gpg reads a keyring from a file; exported ones are often armored (RFC 4880, section 6.2). */
-export function dearmorKeys(keys: Buffer): Buffer {
+function dearmorKeys(keys: Buffer): Buffer {
   const text = keys.toString("latin1");
   if (!text.trimStart().startsWith(armorHead)) return keys;
   const blocks = [
