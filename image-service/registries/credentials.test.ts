@@ -6,6 +6,7 @@ import type { Credentials } from "../registry/credentials.ts";
 import { authFor, helperFor, parseAuthFile } from "./auth-file.ts";
 import { FileIssue } from "./file-issue.ts";
 import { type CredentialSources, findCredentials } from "./find-credentials.ts";
+import { openNamespacedAuth } from "./pull-auth.ts";
 
 const encode = (text: string): string => Buffer.from(text).toString("base64");
 const basic = (username: string, password = "p"): Credentials => ({ kind: "basic", username, password });
@@ -175,4 +176,15 @@ describe("credentials are looked for", () => {
       await findCredentials(sources(["containers-auth.json"], { credHelpers: { "r.io": name } }), "r.io/x");
     expect(asked).toEqual([]);
   });
+});
+
+test("a folder of namespaces' credentials that cannot be written is told, and keeps nobody from starting", async () => {
+  const log = createTestLogger();
+  await openNamespacedAuth({ directory: "/proc/self", log }); // where nothing can be made, not even by root
+  expect(log.lines).toEqual([
+    expect.objectContaining({ level: "error", fields: { directory: "/proc/self", issue: "ENOENT" } }),
+  ]);
+  await openNamespacedAuth({ directory: "/absent", log });
+  await openNamespacedAuth({ directory: undefined, log });
+  expect(log.lines).toHaveLength(1);
 });

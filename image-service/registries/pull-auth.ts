@@ -73,12 +73,19 @@ async function namespacedAuth(
   }
 }
 
-/** Makes the folder ready for pulls: what one that was cut short has claimed is removed. */
-export async function openNamespacedAuth(directory: string | undefined): Promise<void> {
+/**
+ * Makes the folder ready for pulls: what one that was cut short has claimed is removed. Where it cannot be written, pulls
+ * go without it.
+ */
+export async function openNamespacedAuth({ directory, log }: Pick<NamespacedAuth, "directory" | "log">): Promise<void> {
   const isThere = directory !== undefined && (await readdir(directory).catch(() => undefined)) !== undefined;
   if (!isThere) return;
-  await rm(inUse(directory), { recursive: true, force: true });
-  await mkdir(inUse(directory), { mode: 0o700 });
+  try {
+    await rm(inUse(directory), { recursive: true, force: true });
+    await mkdir(inUse(directory), { mode: 0o700 });
+  } catch (thrown) {
+    log.error({ directory, issue: reasonOf(thrown) }, "credentials of namespaces cannot be taken from their folder");
+  }
 }
 
 /**

@@ -189,7 +189,7 @@ function createRegistries(parts: RegistriesParts): Registries & { lookAtAll(): P
 /** Reads the files once; one that cannot be used is a problem, not a failure. */
 export async function openRegistries(parts: RegistriesParts): Promise<Registries> {
   const registries = createRegistries(parts);
-  await openNamespacedAuth(parts.config.namespacedAuthDir);
+  await openNamespacedAuth({ directory: parts.config.namespacedAuthDir, log: parts.log });
   await registries.refresh();
   return registries;
 }
