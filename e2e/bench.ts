@@ -49,6 +49,8 @@ type Part = (typeof parts)[number];
 const warmUpRounds = 2;
 /** A daemon that has been up for two minutes has been asked for its lists that often. */
 const warmUpListRounds = 10;
+/** Nobody else listens in the benchmark's network namespace. */
+const freeMetricsPort = 9_100;
 /** What kubelet puts on a node at most. */
 const fullNodePods = 110;
 
@@ -167,6 +169,7 @@ async function runParts(bench: Bench, wanted: ReadonlySet<Part>): Promise<void> 
 async function startContestants(
   workspace: Workspace,
   images: BenchImages,
+  wanted: ReadonlySet<Part>,
   resources: AsyncDisposableStack,
 ): Promise<Contestant[]> {
   const contestants: Contestant[] = [];
@@ -175,7 +178,8 @@ async function startContestants(
     resources.defer(() => removePods(contestant.client));
   };
   const { "node-flag": nodeFlags, env } = options;
-  add(await startBerth(workspace, images, { name: "berth", repository, nodeFlags, env }));
+  const metricsPort = wanted.has("steady") ? { metricsPort: freeMetricsPort } : {};
+  add(await startBerth(workspace, images, { name: "berth", repository, nodeFlags, env, ...metricsPort }));
   if (!options.alone) add(await startContainerd(workspace, images));
   if (options.base !== undefined) {
     const base = { name: "base", repository: path.resolve(options.base), nodeFlags, env };
@@ -202,7 +206,7 @@ async function measureAll(
   const directory = path.join(workspace.directory, "images");
   const images = await pushBenchImages(directory, registry.address, { withLarge: wanted.has("pull") });
   await writeConflist(workspace);
-  const contestants = await startContestants(workspace, images, resources);
+  const contestants = await startContestants(workspace, images, wanted, resources);
   for (const { name, version } of contestants) console.log(`${name}: ${version}`);
   const recorders = new Map(contestants.map(({ name }) => [name, createRecorder()]));
   const recordings: Recordings = { contestants: recorders, floor: createRecorder() };

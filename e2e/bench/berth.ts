@@ -16,6 +16,8 @@ interface BerthOptions {
   readonly nodeFlags: readonly string[];
   /** NAME=VALUE, beside those of the unit file. */
   readonly env: readonly string[];
+  /** On loopback, for metrics; none are served when absent, since they cost memory. */
+  readonly metricsPort?: number;
 }
 
 /** Starts a Berth as its unit file would, with folders of its own in the workspace, on the workspace's network. */
@@ -29,7 +31,7 @@ export async function startBerth(
   await mkdir(at("cni/results"), { recursive: true });
   await mkdir(at("state"), { mode: 0o711 });
   const socketPath = at("state/berth.sock");
-  await writeFile(at("berth.toml"), stringify(await berthConfig(workspace, images, { at, socketPath })));
+  await writeFile(at("berth.toml"), stringify(await berthConfig(workspace, images, { at, socketPath, ...options })));
   // On a node nobody else runs this program; were it the file that runs the benchmark, half of its pages would count.
   await copyFile(path.join(repository, "node_modules/.bin/node"), at("node"), constants.COPYFILE_FICLONE);
   const { nodeFlags, env } = await readDeployment(repository);
@@ -56,6 +58,7 @@ export async function startBerth(
     socketPath,
     logFile: path.join(workspace.logs, `${name}.log`),
     images,
+    ...(options.metricsPort === undefined ? {} : { metricsUrl: `http://127.0.0.1:${options.metricsPort}/metrics` }),
   };
   // Only a node's first start finds the cache empty.
   if (hasCompileCache) await (await startContestant(command))[Symbol.asyncDispose]();
@@ -65,7 +68,7 @@ export async function startBerth(
 async function berthConfig(
   workspace: Workspace,
   images: BenchImages,
-  place: { readonly at: (file: string) => string; readonly socketPath: string },
+  place: { readonly at: (file: string) => string; readonly socketPath: string; readonly metricsPort?: number },
 ): Promise<Record<string, unknown>> {
   return {
     root: place.at("root"),
@@ -76,5 +79,6 @@ async function berthConfig(
     runtimes: { crun: { path: "crun" } },
     cni: { conf_dir: workspace.cniConfDir, plugin_dirs: [pluginDirectory], cache_dir: place.at("cni") },
     registries: await writeRegistryFiles(place.at("registries"), rulesFor([images.registry])),
+    ...(place.metricsPort === undefined ? {} : { metrics: { address: "127.0.0.1", port: place.metricsPort } }),
   };
 }

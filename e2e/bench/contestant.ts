@@ -15,6 +15,8 @@ export interface Contestant extends AsyncDisposable {
   readonly image: string;
   /** The large image; undefined when this server cannot reach the benchmark's registry. */
   readonly largeImage: string | undefined;
+  /** Where its own metrics are, if it serves any that are read here. */
+  readonly metricsUrl?: string;
 }
 
 interface ServerCommand {
@@ -24,6 +26,7 @@ interface ServerCommand {
   readonly socketPath: string;
   readonly logFile: string;
   readonly images: { readonly image: string; readonly largeImage: string };
+  readonly metricsUrl?: string;
 }
 
 /** Starts a server and waits until it is ready for pods; disposing it ends the process. */
@@ -47,8 +50,10 @@ export async function startContestant(command: ServerCommand): Promise<Contestan
       return (await isReady(client)) ? true : undefined;
     });
     if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) throw new Error("it ended");
-    const { name, images } = command;
-    return { name, ...images, client, pid: child.pid, version: await readVersion(client), [Symbol.asyncDispose]: end };
+    const { name, images, metricsUrl } = command;
+    const version = await readVersion(client);
+    const own = metricsUrl === undefined ? {} : { metricsUrl };
+    return { name, ...images, ...own, client, pid: child.pid, version, [Symbol.asyncDispose]: end };
   } catch (thrown) {
     await end();
     const log = await readFile(command.logFile, "utf8");

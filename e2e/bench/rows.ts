@@ -54,6 +54,7 @@ export const rows: readonly Row[] = [
   single("lists, steady, p99", "ms"),
   single("exec probes, steady, p99", "ms"),
   single("exec probes a second, steady", ""),
+  single("event loop delay, steady, p99.9", "ms"),
 ];
 
 /** The lines of the floor itself. */

@@ -16,6 +16,7 @@ export async function runSteadyState(
   const { containers } = await client.call("ListContainers");
   const rotation = nextForEver(containers.map(({ id }) => id));
   const times = { lists: [] as number[], probes: [] as number[] };
+  await readLoopDelayMs(contestant); // what was before the measurement is forgotten with this look
   const cpuBefore = await readCpuSeconds(contestant);
   const end = performance.now() + run.minutes * 60_000;
   const repeat = (everyMs: number, work: () => Promise<void>): Promise<void> =>
@@ -37,6 +38,16 @@ export async function runSteadyState(
   recorder.add("lists, steady, p99", quantile(times.lists, 0.99));
   recorder.add("exec probes, steady, p99", quantile(times.probes, 0.99));
   recorder.add("exec probes a second, steady", times.probes.length / (run.minutes * 60));
+  const delayMs = await readLoopDelayMs(contestant);
+  if (delayMs !== undefined) recorder.add("event loop delay, steady, p99.9", delayMs);
+}
+
+/** How late the daemon's main thread was, 999 times of 1000, since the last look. */
+async function readLoopDelayMs({ metricsUrl }: Contestant): Promise<number | undefined> {
+  if (metricsUrl === undefined) return undefined;
+  const text = await (await fetch(metricsUrl)).text();
+  const seconds = /^berth_event_loop_delay_seconds\{quantile="0.999"\} (\S+)$/mu.exec(text)?.[1];
+  return Number(seconds) * 1000;
 }
 
 /** Of the daemon, its monitors, and what both have started and reaped: the runtime's processes too. */

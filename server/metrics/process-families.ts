@@ -14,8 +14,8 @@ export async function processFamilies(delay: ReturnType<typeof monitorEventLoopD
   const { user, system } = process.cpuUsage();
   const startedAt = Date.now() / 1000 - process.uptime();
   const openFds = (await readdir("/proc/self/fd")).length;
-  const quantiles = [50, 90, 99].map((percent) => ({
-    labels: { quantile: String(percent / 100) },
+  const quantiles = [50, 90, 99, 99.9].map((percent) => ({
+    labels: { quantile: String(percent / 100).slice(0, 5) },
     value: Math.max(delay.percentile(percent) / 1e9 - delayResolutionMs / 1000, 0),
   }));
   delay.reset();
