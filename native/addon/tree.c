@@ -166,12 +166,8 @@ static int64_t empty_next(struct walk *walk, int *directory) {
   if (errno != ENOTEMPTY && errno != EEXIST) return fail(walk, "rmdir");
   if (++level->rounds > max_rounds) return fail(walk, "rmdir"); /* somebody keeps filling it */
   int below = open_below(*directory, name);
-  if (below < 0) return fail(walk, "open");
-  close(*directory);
-  *directory = below;
-  return enter(walk, below);
+  return below < 0 ? fail(walk, "open") : descend(walk, directory, below);
 }
-
 
 static int64_t remove_folder(int parent, const char *name, const char **step) {
   struct walk walk = {.visit = remove_entry};
