@@ -20,12 +20,33 @@ async function pulledAtMs({ client }: Invocation, image: cri.Image): Promise<num
   return Math.max(0, ...names.map((name) => name.pulledAtMs));
 }
 
+/** Ids of the images that containers run or have as volumes. */
+async function usedImageIds({ client }: Invocation): Promise<ReadonlySet<string>> {
+  const { containers } = await client.call("ListContainers", {});
+  const used = new Set<string>();
+  for (const { id, imageId } of containers) {
+    used.add(imageId);
+    const { status } = await client.call("ContainerStatus", { containerId: id }).catch(ignoreAbsence);
+    for (const { image } of status?.mounts ?? []) {
+      if (image === null) continue;
+      const found = await client.call("ImageStatus", { image });
+      if (found.image !== null) used.add(found.image.id);
+    }
+  }
+  return used;
+}
+
+/** A container that went since it was listed uses nothing. */
+function ignoreAbsence(thrown: unknown): Pick<cri.ContainerStatusResponse, "status"> {
+  if (thrown instanceof CriError && thrown.code === Code.NotFound) return { status: null };
+  throw thrown;
+}
+
 /** Removes what no container uses, running or not, and nobody has pinned. */
 export async function pruneImages(invocation: Invocation): Promise<void> {
   const { client, flags, terminal } = invocation;
   const ageMs = flags["older-than"] === undefined ? 0 : parseAge(flags["older-than"]);
-  const { containers } = await client.call("ListContainers", {});
-  const used = new Set(containers.map((container) => container.imageId));
+  const used = await usedImageIds(invocation);
   const { images } = await client.call("ListImages", {});
   let freed = 0n;
   for (const image of images) {
