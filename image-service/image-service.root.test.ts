@@ -539,6 +539,25 @@ describe("a registry that misbehaves", () => {
     expect(await following).toBe(image.id);
   });
 
+  test("a blob that two images in flight share is fetched once", async () => {
+    const shared = makeTar([{ name: "shared", content: "in both" }]);
+    const own = ["left", "right"].map((content) => makeTar([{ name: "own", content }]));
+    const images = own.map((tar) => makeImage([shared, tar]));
+    for (const [index, each] of images.entries()) registry.push(`team/own${index}`, "v1", each);
+    const isOwnBlobAsked = (index: number): boolean =>
+      requestsOf(`team/own${index}/blobs/${images[index]?.layers[1]?.digest}`) === 1;
+    const gate = Promise.withResolvers<void>();
+    registry.intercept = ({ request, proceed }) => {
+      if (request.url?.includes(images[0]?.layers[0]?.digest ?? "?") === true) void gate.promise.then(proceed);
+      else proceed();
+    };
+    const pulls = images.map((_, index) => pull(service, `${registry.host}/team/own${index}:v1`));
+    while (!isOwnBlobAsked(0) || !isOwnBlobAsked(1)) await sleep(5); // both know by now which layers they need
+    gate.resolve();
+    expect(await Promise.all(pulls)).toEqual(images.map(({ id }) => id));
+    expect(requestsOf(`/blobs/${images[0]?.layers[0]?.digest}`)).toBe(1);
+  });
+
   test("an image that is there costs one request to be pulled again", async () => {
     await pull(service, name);
     registry.requests.length = 0;
