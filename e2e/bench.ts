@@ -11,7 +11,7 @@ import { runLifecycle } from "./bench/lifecycle.ts";
 import { createForgetfulRecorder, createRecorder, type Recorder } from "./bench/measurements.ts";
 import { type PodSettings, removePods } from "./bench/pods.ts";
 import { measureMemory, type Moment, populate, runLists } from "./bench/population.ts";
-import { runPull } from "./bench/pull.ts";
+import { runManyPulls, runPull, runThrottledPulls } from "./bench/pull.ts";
 import {
   type BenchResult,
   describeMachine,
@@ -22,6 +22,8 @@ import {
 } from "./bench/result.ts";
 import { runSteadyState } from "./bench/steady.ts";
 import { sweep } from "./bench/sweep.ts";
+import type { SyntheticLayout } from "./bench/synthetic-images.ts";
+import { startThrottle } from "./bench/throttle.ts";
 import { findTraces, waitForNoLeaks } from "./harness/leaks.ts";
 import { removeNodeNetwork, writeConflist } from "./harness/network.ts";
 import { startRegistry } from "./harness/registry.ts";
@@ -30,8 +32,9 @@ import { createWorkspace, type Workspace } from "./harness/workspace.ts";
 
 const usage = `npm run bench [-- OPTIONS]: Berth beside Debian 12's containerd, with the same crun, network and images
   --rounds N            rounds of the lifecycle and of the lists (default 15)
-  --pull-rounds N       rounds of the pull (default 3)
-  --only PART[,PART]    of lifecycle, lists, memory, pull (default these), and steady: a full node at rest
+  --pull-rounds N       rounds of each kind of pull (default 3)
+  --only PART[,PART]    of lifecycle, lists, memory, pull (default these), and pull-throttled: from a registry that gives
+                        20 MB/s per connection; pull-many: 20 images at once; steady: a full node at rest
   --minutes N           of steady state for each (default 5)
   --json FILE           writes everything that was measured
   --seccomp             containers with the runtime's own seccomp profile
@@ -44,8 +47,19 @@ const usage = `npm run bench [-- OPTIONS]: Berth beside Debian 12's containerd, 
   --env NAME=VALUE      the same for its environment`;
 
 const usualParts = ["lifecycle", "lists", "memory", "pull"] as const;
-const parts = [...usualParts, "steady"] as const;
+const parts = [...usualParts, "pull-throttled", "pull-many", "steady"] as const;
 type Part = (typeof parts)[number];
+/** The parts that pull: what, how, and beside how many pods. */
+const pullParts: readonly {
+  readonly part: Part;
+  readonly layouts: readonly SyntheticLayout[];
+  readonly run: (contestant: Contestant, recorder: Recorder, interrupted: AbortSignal) => Promise<void>;
+  readonly pods: number;
+}[] = [
+  { part: "pull", layouts: ["large-image"], run: runPull, pods: 0 },
+  { part: "pull-throttled", layouts: ["large-image", "one-layer"], run: runThrottledPulls, pods: 0 },
+  { part: "pull-many", layouts: ["small-images"], run: runManyPulls, pods: 20 },
+];
 const warmUpRounds = 2;
 /** A daemon that has been up for two minutes has been asked for its lists that often. */
 const warmUpListRounds = 10;
@@ -53,6 +67,7 @@ const warmUpListRounds = 10;
 const freeMetricsPort = 9_100;
 /** What kubelet puts on a node at most. */
 const fullNodePods = 110;
+const throttledBytesPerSecond = 20_000_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -140,6 +155,16 @@ async function benchSteadyState(bench: Bench, minutes: number): Promise<void> {
   });
 }
 
+async function benchPulls(bench: Bench, rounds: number, wanted: ReadonlySet<Part>): Promise<void> {
+  const { settings, contestants, recorderOf, interrupted } = bench;
+  for (const { part, run, pods } of pullParts.filter((each) => wanted.has(each.part))) {
+    console.log(`${part}: ${rounds} rounds`);
+    await alternate(bench, 1, contestants, (contestant) => populate(settings, contestant, pods));
+    await alternate(bench, rounds, contestants, (contestant) => run(contestant, recorderOf(contestant), interrupted));
+    await alternate(bench, 1, contestants, ({ client }) => removePods(client));
+  }
+}
+
 async function runParts(bench: Bench, wanted: ReadonlySet<Part>): Promise<void> {
   const rounds = parseCount("rounds", options.rounds);
   for (const { client, image } of bench.contestants) await client.call("PullImage", { image: { image } });
@@ -151,13 +176,7 @@ async function runParts(bench: Bench, wanted: ReadonlySet<Part>): Promise<void> 
     console.log("memory and lists: 100 pods in each");
     await benchFull(bench, rounds, wanted);
   }
-  if (wanted.has("pull")) {
-    const pullRounds = parseCount("pull-rounds", options["pull-rounds"]);
-    console.log(`pull: ${pullRounds} rounds`);
-    await alternate(bench, pullRounds, bench.contestants, (contestant) =>
-      runPull(contestant, bench.recorderOf(contestant)),
-    );
-  }
+  await benchPulls(bench, parseCount("pull-rounds", options["pull-rounds"]), wanted);
   if (wanted.has("steady")) {
     const minutes = parseCount("minutes", options.minutes);
     console.log(`steady state: ${fullNodePods} pods, ${minutes} minutes each`);
@@ -204,7 +223,10 @@ async function measureAll(
   await using resources = new AsyncDisposableStack();
   const registry = resources.use(await startRegistry(path.join(workspace.directory, "registry")));
   const directory = path.join(workspace.directory, "images");
-  const images = await pushBenchImages(directory, registry.address, { withLarge: wanted.has("pull") });
+  const throttle = resources.use(await startThrottle(registry.address, throttledBytesPerSecond));
+  const addresses = { registry: registry.address, throttle: throttle.address };
+  const layouts = new Set(pullParts.filter(({ part }) => wanted.has(part)).flatMap((each) => each.layouts));
+  const images = await pushBenchImages(directory, addresses, layouts);
   await writeConflist(workspace);
   const contestants = await startContestants(workspace, images, wanted, resources);
   for (const { name, version } of contestants) console.log(`${name}: ${version}`);

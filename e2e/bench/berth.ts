@@ -78,7 +78,7 @@ async function berthConfig(
     default_runtime: "crun",
     runtimes: { crun: { path: "crun" } },
     cni: { conf_dir: workspace.cniConfDir, plugin_dirs: [pluginDirectory], cache_dir: place.at("cni") },
-    registries: await writeRegistryFiles(place.at("registries"), rulesFor([images.registry])),
+    registries: await writeRegistryFiles(place.at("registries"), rulesFor(images.registries)),
     ...(place.metricsPort === undefined ? {} : { metrics: { address: "127.0.0.1", port: place.metricsPort } }),
   };
 }

@@ -48,6 +48,7 @@ function containerdConfig(
   images: BenchImages,
   place: { readonly directory: string; readonly socketPath: string },
 ): Record<string, unknown> {
+  const mirrors = images.registries.map((registry) => [registry, { endpoint: [`http://${registry}`] }] as const);
   const snapshotters = ["aufs", "btrfs", "devmapper", "native", "zfs"];
   return {
     version: 2,
@@ -68,7 +69,7 @@ function containerdConfig(
           default_runtime_name: "crun",
           runtimes: { crun: { runtime_type: "io.containerd.runc.v2", options: { BinaryName: "crun" } } },
         },
-        registry: { mirrors: { [images.registry]: { endpoint: [`http://${images.registry}`] } } },
+        registry: { mirrors: Object.fromEntries(mirrors) },
       },
     },
   };

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { open, readFile } from "node:fs/promises";
 import { connectClient, type CriClient } from "../harness/cri-client.ts";
 import { waitUntil } from "../harness/wait-until.ts";
+import type { BenchImages, PullImages } from "./images.ts";
 
 /** One CRI server that takes part. */
 export interface Contestant extends AsyncDisposable {
@@ -13,8 +14,8 @@ export interface Contestant extends AsyncDisposable {
   readonly pid: number | undefined;
   /** The image of the benchmark's containers, as this server can pull it. */
   readonly image: string;
-  /** The large image; undefined when this server cannot reach the benchmark's registry. */
-  readonly largeImage: string | undefined;
+  /** Undefined when this server cannot reach the benchmark's registry. */
+  readonly pullImages: PullImages | undefined;
   /** Where its own metrics are, if it serves any that are read here. */
   readonly metricsUrl?: string;
 }
@@ -25,7 +26,7 @@ interface ServerCommand {
   readonly env: Readonly<Record<string, string>>;
   readonly socketPath: string;
   readonly logFile: string;
-  readonly images: { readonly image: string; readonly largeImage: string };
+  readonly images: Pick<BenchImages, "image" | "pullImages">;
   readonly metricsUrl?: string;
 }
 
@@ -51,9 +52,10 @@ export async function startContestant(command: ServerCommand): Promise<Contestan
     });
     if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) throw new Error("it ended");
     const { name, images, metricsUrl } = command;
+    const { image, pullImages } = images;
     const version = await readVersion(client);
     const own = metricsUrl === undefined ? {} : { metricsUrl };
-    return { name, ...images, ...own, client, pid: child.pid, version, [Symbol.asyncDispose]: end };
+    return { name, image, pullImages, ...own, client, pid: child.pid, version, [Symbol.asyncDispose]: end };
   } catch (thrown) {
     await end();
     const log = await readFile(command.logFile, "utf8");
@@ -75,7 +77,7 @@ export async function joinContestant(parts: {
     name,
     pid,
     image,
-    largeImage: undefined,
+    pullImages: undefined,
     client,
     version: await readVersion(client),
     async [Symbol.asyncDispose]() {

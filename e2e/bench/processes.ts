@@ -1,4 +1,4 @@
-import { readdir, readFile, readlink } from "node:fs/promises";
+import { readdir, readFile, readlink, writeFile } from "node:fs/promises";
 import type { Contestant } from "./contestant.ts";
 
 /** Clock ticks a second of the times in /proc; fixed at 100 on every Linux that Node runs on. */
@@ -64,4 +64,17 @@ export async function sumPssMiB(processes: readonly Process[]): Promise<number> 
 export async function readDaemonCpuSeconds(contestant: Contestant): Promise<number> {
   const { daemon } = await findManagers(contestant);
   return daemon.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0);
+}
+
+/** Watches a daemon's resident set from now on; the answer is by how many MB it has been above what it is now. */
+export async function watchResidentSet({ pid }: Contestant): Promise<() => Promise<number | undefined>> {
+  if (pid === undefined) return async () => undefined;
+  await writeFile(`/proc/${pid}/clear_refs`, "5"); // proc(5): the peak is what is resident now
+  const before = await readPeakMb(pid);
+  return async () => (await readPeakMb(pid)) - before;
+}
+
+async function readPeakMb(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return (Number(/^VmHWM:\s+(\d+) kB$/mu.exec(status)?.[1]) * 1024) / 1e6;
 }

@@ -31,6 +31,8 @@ interface RowResult {
   /** Berth's median to that of the one it is compared with. */
   readonly ratio: number | undefined;
   readonly mark: number | undefined;
+  /** Of Berth's own median, in the row's unit. */
+  readonly limit: number | undefined;
 }
 
 /** What was recorded of whom; the first name is Berth's, the second that of the one it is compared with. */
@@ -60,6 +62,7 @@ function resultRow(row: Row, recordings: Recordings): RowResult {
     contestants: Object.fromEntries(measured),
     ratio: berth && peer && berth.median / peer.median,
     mark: isMarked ? row.mark : undefined,
+    limit: row.limit,
   };
 }
 
@@ -95,8 +98,8 @@ export function renderTable(result: BenchResult): string {
       return summary === undefined ? "" : cell(summary);
     }),
     row.ratio?.toFixed(2) ?? "",
-    row.mark === undefined ? "" : `≤ ${row.mark.toFixed(2)}`,
-    verdict(row),
+    markOf(row),
+    verdict(row, row.contestants[first]),
   ]);
   const floor = result.floor.flatMap(({ step, unit, summary }) =>
     summary === undefined ? [] : [[`floor: ${step}`, unit, cell(summary)]],
@@ -104,9 +107,15 @@ export function renderTable(result: BenchResult): string {
   return alignColumns([header, ...lines, ...floor]);
 }
 
-function verdict({ ratio, mark }: RowResult): string {
-  if (ratio === undefined || mark === undefined) return "";
-  return ratio <= mark ? "holds" : "MISSED";
+function markOf({ mark, limit, unit }: RowResult): string {
+  if (limit !== undefined) return `≤ ${limit} ${unit}`;
+  return mark === undefined ? "" : `≤ ${mark.toFixed(2)}`;
+}
+
+function verdict({ ratio, mark, limit }: RowResult, berth: Summary | undefined): string {
+  const [value, bound] = limit === undefined ? [ratio, mark] : [berth?.median, limit];
+  if (value === undefined || bound === undefined) return "";
+  return value <= bound ? "holds" : "MISSED";
 }
 
 function cell({ median, p95, count }: Summary): string {

@@ -20,7 +20,7 @@ export async function runSteadyState(
   const cpuBefore = await readCpuSeconds(contestant);
   const end = performance.now() + run.minutes * 60_000;
   const repeat = (everyMs: number, work: () => Promise<void>): Promise<void> =>
-    repeatUntil(end, { everyMs, interrupted: run.interrupted }, work);
+    repeatUntil(() => performance.now() >= end, { everyMs, interrupted: run.interrupted }, work);
   const lanes = Array.from({ length: 4 }, () =>
     repeat(probeEveryMs * 4, () =>
       timed(times.probes, () => client.call("ExecSync", { containerId: rotation(), cmd: ["true"], timeout: 10n })),
@@ -57,12 +57,12 @@ async function readCpuSeconds(contestant: Contestant): Promise<number> {
 }
 
 /** Begins a turn every `everyMs`; a turn that takes longer delays the next, as kubelet's workers would. */
-async function repeatUntil(
-  end: number,
+export async function repeatUntil(
+  isOver: () => boolean,
   how: { readonly everyMs: number; readonly interrupted: AbortSignal },
   work: () => Promise<void>,
 ): Promise<void> {
-  while (performance.now() < end) {
+  while (!isOver()) {
     how.interrupted.throwIfAborted();
     const startedAt = performance.now();
     await work();

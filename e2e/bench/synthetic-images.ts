@@ -4,46 +4,76 @@ import { addImage, createLayout } from "../harness/image-builder.ts";
 import { cacheDirectory } from "../harness/repository.ts";
 import { packLayer } from "../harness/root-filesystem.ts";
 
-/** Files and bytes of each layer: 20 000 files, 500 MB; a base, packages, a program or two, an application. */
-const layers = [
-  { files: 3_500, bytes: 80_000_000 },
-  { files: 2_000, bytes: 40_000_000 },
-  { files: 4_500, bytes: 110_000_000 },
-  { files: 1_000, bytes: 90_000_000 },
-  { files: 6_000, bytes: 70_000_000 },
-  { files: 200, bytes: 60_000_000 },
-  { files: 2_700, bytes: 35_000_000 },
-  { files: 100, bytes: 15_000_000 },
-] as const;
+/** What a layer is made of. */
+interface LayerShape {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+/** Images by tag, each with its layers. */
+type Shapes = Readonly<Record<string, readonly LayerShape[]>>;
+
+export const largeTag = "large";
+export const oneLayerTag = "one-layer";
+export const smallTags: readonly string[] = Array.from({ length: 20 }, (_, index) => `small${index}`);
+
+/** 20 000 files, 500 MB; a base, packages, a program or two, an application. */
+const large: Shapes = {
+  [largeTag]: [
+    { files: 3_500, bytes: 80_000_000 },
+    { files: 2_000, bytes: 40_000_000 },
+    { files: 4_500, bytes: 110_000_000 },
+    { files: 1_000, bytes: 90_000_000 },
+    { files: 6_000, bytes: 70_000_000 },
+    { files: 200, bytes: 60_000_000 },
+    { files: 2_700, bytes: 35_000_000 },
+    { files: 100, bytes: 15_000_000 },
+  ],
+};
+/** As much, in one piece. */
+const oneLayer: Shapes = { [oneLayerTag]: [{ files: 20_000, bytes: 500_000_000 }] };
+/** They have nothing in common. */
+const small: Shapes = Object.fromEntries(smallTags.map((tag) => [tag, [{ files: 300, bytes: 10_000_000 }]]));
+
+/** By their folders below .cache. */
+const layouts = { "large-image": large, "one-layer": oneLayer, "small-images": small } as const;
+export type SyntheticLayout = keyof typeof layouts;
+
 const filesPerFolder = 40;
 const blockBytes = 4_096;
 
-/** An OCI layout with the image as tag `large`, made once and kept below .cache. */
-export async function largeImageLayout(): Promise<string> {
-  const layout = path.join(cacheDirectory, "bench/large-image");
+/** An OCI layout with synthetic images and their tags, made once and kept below .cache. */
+export async function syntheticLayout(
+  name: SyntheticLayout,
+): Promise<{ readonly layout: string; readonly tags: readonly string[] }> {
+  const layout = path.join(cacheDirectory, "bench", name);
+  const shapes: Shapes = layouts[name];
+  const made = { layout, tags: Object.keys(shapes) };
   const exists = await access(layout).then(
     () => true,
     () => false,
   );
-  if (exists) return layout;
-  console.log("making the large image, once");
+  if (exists) return made;
+  console.log(`making ${name}, once`);
   const part = `${layout}.part`;
   await rm(part, { recursive: true, force: true });
   await mkdir(part, { recursive: true });
   const random = createRandom(0x5eed);
   const content = createContent(random);
-  const archives: string[] = [];
-  for (const [index, layer] of layers.entries()) {
-    const directory = path.join(part, `layer${index}`);
-    await writeLayer(directory, layer, { random, content });
-    archives.push(await packLayer(directory, `${directory}.tar`));
-    await rm(directory, { recursive: true });
+  const oci = await createLayout(path.join(part, "oci"));
+  for (const [tag, layers] of Object.entries(shapes)) {
+    const archives: string[] = [];
+    for (const [index, layer] of layers.entries()) {
+      const directory = path.join(part, `layer${index}`);
+      await writeLayer(directory, layer, { random, content });
+      archives.push(await packLayer(directory, `${directory}.tar`));
+      await rm(directory, { recursive: true });
+    }
+    await addImage(oci, tag, archives, { cmd: ["true"] });
   }
-  const made = await createLayout(path.join(part, "oci"));
-  await addImage(made, "large", archives, { cmd: ["true"] });
-  await rename(made, layout);
+  await rename(oci, layout);
   await rm(part, { recursive: true });
-  return layout;
+  return made;
 }
 
 type Random = () => number;
@@ -80,7 +110,7 @@ function createContent(random: Random): Buffer {
 
 async function writeLayer(
   directory: string,
-  layer: { readonly files: number; readonly bytes: number },
+  layer: LayerShape,
   source: { readonly random: Random; readonly content: Buffer },
 ): Promise<void> {
   const { random, content } = source;
