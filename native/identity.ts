@@ -51,6 +51,12 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return facts !== undefined && !isEnded(facts) && facts.startTime === identity.startTime;
 }
 
+/** Whether this very process sleeps: it neither runs, nor is stopped, nor has ended. Cheap as `isAlive`. */
+export function isAsleep(identity: ProcessIdentity): boolean {
+  const facts = readFacts(getMachine().addon, identity.pid);
+  return facts?.startTime === identity.startTime && (facts.state === "S" || facts.state === "D");
+}
+
 /** No process, or the number is a thread's by now, which Linux 6.16 and later call ENOENT and earlier ones EINVAL. */
 function isNobody(error: number): boolean {
   return error === errno.ESRCH || error === errno.ENOENT || error === errno.EINVAL;

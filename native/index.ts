@@ -15,7 +15,14 @@ export {
   writeFileAtomically,
 } from "./files.ts";
 export { createGzipInflater, type GzipInflater } from "./inflate.ts";
-export { isAlive, openProcess, type ProcessHandle, type ProcessIdentity, processIdentity } from "./identity.ts";
+export {
+  isAlive,
+  isAsleep,
+  openProcess,
+  type ProcessHandle,
+  type ProcessIdentity,
+  processIdentity,
+} from "./identity.ts";
 export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
 export { releaseMemory } from "./memory.ts";
 export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";

@@ -1,22 +1,25 @@
 import { constants } from "node:fs";
-import { access, open, unlink } from "node:fs/promises";
+import { access, open, readdir, readlink, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { constants as osConstants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { isAlive } from "../../native/index.ts";
+import { isAlive, isAsleep, openProcess } from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
+import { isLive, readStat } from "./process-tree.ts";
 import { assertId } from "./state.ts";
 
 type StartHost = Pick<RuntimeHost, "config" | "program" | "states">;
 
 /** As long as a command of the runtime may take. */
 const gateDeadlineMs = 60_000;
+const { SIGCONT, SIGSTOP } = osConstants.signals;
 
-/** Where both runtimes keep init waiting; it is there exactly as long as the container is `created`. */
+/** Where both runtimes keep init waiting; it is taken away when the container is no longer `created`. */
 export function gateOf(host: Pick<RuntimeHost, "config">, id: string): string {
   assertId(id);
   return join(host.config.root, id, "exec.fifo");
@@ -30,17 +33,22 @@ export function gateOf(host: Pick<RuntimeHost, "config">, id: string): string {
 export async function startContainer(host: StartHost, signal: AbortSignal, id: string): Promise<void> {
   signal.throwIfAborted();
   const state = await host.states.load(id);
-  if (state?.opensGate && isAlive(state.init) && (await openGate(host, id, state.init))) return;
+  if (state?.opensGate && isAlive(state.init) && (await letGo(host, signal, id, state.init))) return;
   await invokeRuntime(host.config, signal, {
     args: ["start", id],
     failure: { what: `cannot start container "${id}"` },
   });
 }
 
-async function openGate(host: StartHost, id: string, init: ProcessIdentity): Promise<boolean> {
+async function letGo(host: StartHost, signal: AbortSignal, id: string, init: ProcessIdentity): Promise<boolean> {
   const way = ways[host.program];
   if (!way) return false;
   const path = gateOf(host, id);
+  if (way.isDisturbed(init)) return await whileStopped(signal, init, () => openGate(way, path, init));
+  return await openGate(way, path, init);
+}
+
+async function openGate(way: Way, path: string, init: ProcessIdentity): Promise<boolean> {
   let gate: FileHandle;
   try {
     gate = await open(path, way.flags | constants.O_NONBLOCK | constants.O_NOFOLLOW);
@@ -48,24 +56,46 @@ async function openGate(host: StartHost, id: string, init: ProcessIdentity): Pro
     return false;
   }
   try {
-    return (await gate.stat()).isFIFO() && (await way.pass(gate, path, init));
+    if (!(await gate.stat()).isFIFO() || !(await way.pass(gate, init))) return false;
+    // Last: what a kill leaves before it is a gate where nobody waits, and `isStarted` knows that.
+    await rm(path, { force: true });
+    return true;
   } finally {
     await gate.close();
   }
 }
 
+/** The process does nothing until the work is done. */
+async function whileStopped<T>(signal: AbortSignal, init: ProcessIdentity, work: () => Promise<T>): Promise<T> {
+  using handle = openProcess(init);
+  handle?.signal(SIGSTOP);
+  try {
+    for (;;) {
+      const stat = await readStat(init.pid);
+      if (!isLive(stat) || stat.state === "T") break;
+      await sleep(1, undefined, { signal });
+    }
+    return await work();
+  } finally {
+    handle?.signal(SIGCONT);
+  }
+}
+
 interface Way {
   readonly flags: number;
+  /** Whether opening the gate would be fatal to init unless it is stopped meanwhile. */
+  isDisturbed(init: ProcessIdentity): boolean;
   /** False when init was not let go; then nothing has changed. */
-  pass(gate: FileHandle, path: string, init: ProcessIdentity): Promise<boolean>;
+  pass(gate: FileHandle, init: ProcessIdentity): Promise<boolean>;
 }
 
 /** crun's init reads one byte, runc's writes one: only then do they execute the command. */
 const ways: Readonly<Record<string, Way>> = {
   crun: {
     flags: constants.O_WRONLY,
-    async pass(gate, path) {
-      await unlink(path); // first, as crun does it: a container that runs never looks like a created one
+    // A writer that died here left it reading "end of file" in a loop; "nothing yet" it would then take for an error.
+    isDisturbed: (init) => !isAsleep(init),
+    async pass(gate) {
       await gate.write("\0").catch((thrown: unknown) => {
         if (codeOf(thrown) !== "EPIPE") throw thrown;
         // a stop came in between
@@ -78,11 +108,8 @@ const ways: Readonly<Record<string, Way>> = {
   },
   runc: {
     flags: constants.O_RDONLY,
-    async pass(gate, path, init) {
-      if (!(await readByte(gate, init))) return false;
-      await unlink(path);
-      return true;
-    },
+    isDisturbed: () => false,
+    pass: readByte,
   },
 };
 
@@ -105,12 +132,22 @@ async function readByte(gate: FileHandle, init: ProcessIdentity): Promise<boolea
   throw new CriError(Code.DeadlineExceeded, `the container's init did not start within ${gateDeadlineMs / 1000} s`);
 }
 
-/** Whether `start` was done; both runtimes take the FIFO away then. */
-export async function isStarted(host: Pick<RuntimeHost, "config">, id: string): Promise<boolean> {
+/** Whether `start` was done: then there is no FIFO, or init, which lives, has given it up to execute the command. */
+export async function isStarted(host: Pick<RuntimeHost, "config" | "states">, id: string): Promise<boolean> {
+  const path = gateOf(host, id);
   try {
-    await access(gateOf(host, id));
-    return false;
+    await access(path);
   } catch {
     return true;
   }
+  const state = await host.states.load(id);
+  if (!state || !isAlive(state.init) || (await waitsAtGate(id, state.init))) return false;
+  await rm(path, { force: true }); // the start was cut short before it came to that
+  return true;
+}
+
+async function waitsAtGate(id: string, { pid }: ProcessIdentity): Promise<boolean> {
+  const directory = `/proc/${pid}/fd`;
+  const links = (await readdir(directory)).map((fd) => readlink(join(directory, fd)).catch(() => ""));
+  return (await Promise.all(links)).some((link) => link.endsWith(join("/", id, "exec.fifo")));
 }

@@ -1,10 +1,11 @@
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../../cri-api/index.ts";
 import { isAlive, openProcess } from "../../native/index.ts";
 import { readCgroupPaths } from "./cgroup-paths.ts";
 import { readContainerStats } from "./cgroup-stats.ts";
+import { gateOf } from "./container-start.ts";
 import { readStat } from "./process-tree.ts";
 import { openBench } from "./testing.ts";
 import type { Bench } from "./testing.ts";
@@ -143,6 +144,34 @@ for (const program of ["crun", "runc"] as const) {
       expect(said.stdout.toString()).toBe("still here\n");
       expect((await later.waitForExit(ended.id, ended.init, ended.monitor, soon())).exitCode).toBe(5);
     });
+
+    test("a start that the daemon did not live to write down is found to be done", async () => {
+      const container = await create(["sleep", "1000"]);
+      const { id, bundle } = container;
+      const gate = gateOf(bench, id);
+      await using file = await open(gate, program === "crun" ? "w" : "r");
+      await (program === "crun" ? file.write("\0") : file.read(Buffer.alloc(1), 0, 1));
+      const later = await bench.reopen();
+      await until(() => later.isStarted(id));
+      await expect(access(gate)).rejects.toMatchObject({ code: "ENOENT" });
+      const process = { ...container.spec.process, args: ["echo", "here"] };
+      expect((await later.execSync(soon(), { id, bundle, process }, limits)).stdout.toString()).toBe("here\n");
+    });
+
+    test.runIf(program === "crun")(
+      "a start can be made again after a daemon that died with the gate open",
+      async () => {
+        for (const _ of [1, 2, 3]) {
+          const { id, init } = await create(["sleep", "1000"]);
+          await (await open(gateOf(bench, id), "w")).close();
+          const later = await bench.reopen();
+          await until(async () => (await readStat(init.pid))?.state === "R");
+          expect(await later.isStarted(id)).toBe(false);
+          await later.start(soon(), id);
+          await until(async () => (await readFile(`/proc/${init.pid}/cmdline`, "utf8")).startsWith("sleep"));
+        }
+      },
+    );
 
     test("a create that the daemon did not live to remember is taken down by its id", async () => {
       const { id, bundle, init, monitor } = await create(["sleep", "1000"]);
