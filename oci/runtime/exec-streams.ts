@@ -27,7 +27,8 @@ async function execOnPipes(host: RuntimeHost, signal: AbortSignal, command: Exec
   if (!stdin || !stdout || !stderr) throw new CriError(Code.Internal, "the command's pipes are missing");
   stdin.on("error", () => undefined); // EPIPE: a command need not read its input
   try {
-    if (!(await hasStarted(running, signal))) throw notStarted(host, command, await readAll(stderr));
+    if (!(await hasStarted(running, signal)))
+      throw await notStarted(host, running.container, command, await readAll(stderr));
   } catch (thrown) {
     await abandon(running);
     throw thrown;
@@ -41,7 +42,8 @@ async function execOnTerminal(host: RuntimeHost, signal: AbortSignal, command: E
   await using socket = await openConsoleSocket(socketPath);
   const running = await startExec(host, command, ["null", "null", "null"], socketPath);
   try {
-    if (!(await hasStarted(running, signal))) throw notStarted(host, command, await running.readLog());
+    if (!(await hasStarted(running, signal)))
+      throw await notStarted(host, running.container, command, await running.readLog());
     return terminalStreams(await socket.terminal, running);
   } catch (thrown) {
     await abandon(running);

@@ -4,8 +4,8 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
-import type { Child, ExitStatus, StdioSpec } from "../../native/index.ts";
-import { helperPath, isAlive, readFileBounded, spawn } from "../../native/index.ts";
+import type { Child, ExitStatus, ProcessIdentity, StdioSpec } from "../../native/index.ts";
+import { helperPath, isAlive, openProcess, readFileBounded, spawn } from "../../native/index.ts";
 import { isStarted } from "./container-start.ts";
 import { killExec } from "./exec-processes.ts";
 import { runtimeFailure } from "./failure.ts";
@@ -17,6 +17,8 @@ import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
 
 /** How long output may still come after the command's end, when a process that it left behind holds the pipes. */
 const drainMs = 250;
+/** How long the end of a container may take that has ended a command of its own. */
+const initLastsMs = 250;
 const maxLogBytes = 1024 * 1024;
 
 /** One command below the helper that follows it, and the private files that go with it. */
@@ -113,7 +115,7 @@ export async function execSync(
     const drained = Promise.race([Promise.all([stdout.ended, stderr.ended]), sleep(drainMs)]);
     const [wasStarted] = await Promise.all([running.wasStarted(), drained]);
     for (const pipe of [stdoutPipe, stderrPipe]) pipe.destroy();
-    if (!wasStarted) throw notStarted(host, exec, stderr.take());
+    if (!wasStarted) throw await notStarted(host, running.container, exec, stderr.take());
     return { stdout: stdout.take(), stderr: stderr.take(), exitCode: exitCodeOf(status) };
   } finally {
     for (const pipe of running.child.stdio) pipe?.destroy();
@@ -164,13 +166,29 @@ export function exitCodeOf(status: ExitStatus): number {
   return status.kind === "exited" ? status.code : 128 + status.signal;
 }
 
-export function notStarted(host: RuntimeHost, exec: ExecCommand, stderr: Buffer): CriError {
-  return runtimeFailure(stderr.toString("utf8"), {
+/** Why the command was not executed. A container that ends takes whoever enters it along: then it is that, not us. */
+export async function notStarted(
+  host: Pick<RuntimeHost, "config">,
+  { init }: Pick<ContainerState, "init">,
+  exec: ExecCommand,
+  words: Buffer,
+): Promise<CriError> {
+  const failure = runtimeFailure(words.toString("utf8"), {
     what: `cannot execute a command in container "${exec.id}"`,
     executable: exec.process.args[0],
     imageName: exec.imageName,
     hidden: [exec.bundle, ...hiddenDirectories(host.config)],
   });
+  if (failure.code !== Code.Internal || !(await endsSoon(init))) return failure;
+  return new CriError(Code.FailedPrecondition, `container "${exec.id}" is not running`, { cause: failure });
+}
+
+/** An init that is killed outlives everybody in its PID namespace by a moment. */
+async function endsSoon(init: ProcessIdentity): Promise<boolean> {
+  using process = openProcess(init);
+  if (!process) return true;
+  const left = sleep(initLastsMs, false, { ref: false });
+  return await Promise.race([process.exited.then(() => true), left]);
 }
 
 async function isThere(path: string): Promise<boolean> {
