@@ -64,6 +64,7 @@ export async function startMetrics({ config, version, images, log }: MetricsPart
   server.once("error", reject);
   server.listen(config.port, config.address, resolve);
   await promise;
+  server.on("error", (error) => log.warn({ err: error }, "a metrics connection was not accepted"));
   const address = server.address();
   return {
     port: typeof address === "object" && address !== null ? address.port : config.port,

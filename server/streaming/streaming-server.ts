@@ -82,6 +82,7 @@ export async function createStreamingServer(parts: {
   server.on("upgrade", (request, socket, head) => upgrader.handle(request, socket, head));
   server.listen({ host: config.address, port: config.port });
   await once(server, "listening");
+  server.on("error", (error) => log.warn({ err: error }, "a streaming connection was not accepted"));
   undo.defer(async () => {
     server.close();
     server.closeAllConnections();
