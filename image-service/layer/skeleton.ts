@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 /**
  * What a layer's archive has besides the contents of its files: headers, padding, the end. With the unpacked files it
  * makes the archive again, to the byte, so that a layer can be exported and held against its diffID without its blob
- * being kept. Some twenty bytes on disk for a file.
+ * being kept. Some thirty bytes on disk for a file.
  */
 export interface Skeleton extends Disposable {
   /** Takes the next bytes; they are copied. */
@@ -17,7 +17,7 @@ export interface Skeleton extends Disposable {
 }
 
 const fileName = "skeleton.gz";
-/** Each piece is a gzip member of its own: 300 MB/s, where one stream would be no smaller. */
+/** Each piece is a gzip member of its own; one stream would be no smaller. */
 const pieceBytes = 256 << 10;
 
 /** Where the skeleton of the layer in this folder is, if it has one. */
