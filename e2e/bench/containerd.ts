@@ -38,7 +38,7 @@ export async function startContainerd(workspace: Workspace, images: BenchImages)
     ...contestant,
     async [Symbol.asyncDispose]() {
       await contestant[Symbol.asyncDispose]();
-      if (!hadFixedDirectory) await rm(fixedDirectory, { recursive: true });
+      if (!hadFixedDirectory) await rm(fixedDirectory, { recursive: true, force: true }); // only pods make it
     },
   };
 }
