@@ -123,7 +123,7 @@ async function checkNode({ run, read, check }: Tool): Promise<void> {
     const conditions = Object.fromEntries(
       listAt(info, "status", "conditions").map((each) => [at(each, "type"), at(each, "status")]),
     );
-    assert.deepEqual(conditions, { RuntimeReady: true, NetworkReady: true });
+    assert.deepEqual(conditions, { RuntimeReady: true, NetworkReady: true, RegistriesReady: true });
     const handlers = listAt(info, "runtimeHandlers").map((handler) => at(handler, "name") ?? "");
     assert.deepEqual(new Set(handlers), new Set(["", "crun", "runc"]));
   });
