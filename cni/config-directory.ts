@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
+import { errnoOf } from "../cri-api/index.ts";
 import {
   parseLegacyConfig,
   parseNetworkList,
@@ -8,7 +9,6 @@ import {
   type NetworkList,
   type PluginConfig,
 } from "./network-list.ts";
-import { errnoOf } from "./plugin-run.ts";
 import { toOneLine } from "./text.ts";
 
 export interface LoadedList {

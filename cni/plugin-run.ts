@@ -1,4 +1,4 @@
-import { Code, CriError, type Logger, toCriError } from "../cri-api/index.ts";
+import { Code, CriError, errnoOf, type Logger, toCriError } from "../cri-api/index.ts";
 import * as v from "valibot";
 import { isJsonObject, type JsonObject } from "./json.ts";
 import { toOneLine } from "./text.ts";
@@ -143,8 +143,4 @@ function parseError(stdout: Buffer): { cniCode: number; words: string } | undefi
   const { code, msg, details } = parsed.output;
   const words = toOneLine([msg, details].filter((part) => part !== "").join("; "));
   return { cniCode: code, words: words === "" ? `error ${String(code)} without a message` : words };
-}
-
-export function errnoOf(thrown: unknown): string | undefined {
-  return thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
 }

@@ -2,11 +2,10 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { Code, CriError } from "../cri-api/index.ts";
+import { Code, CriError, errnoOf } from "../cri-api/index.ts";
 import { readFileBounded } from "../native/index.ts";
 import type { CniArgs } from "./attachment.ts";
 import { type JsonObject, parseJsonObject } from "./json.ts";
-import { errnoOf } from "./plugin-run.ts";
 
 /**
  * What is known of one attachment. An entry without `result` was written before its ADD: whatever became of that,

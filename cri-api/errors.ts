@@ -46,8 +46,9 @@ const codeByErrno: Readonly<Partial<Record<string, Code>>> = {
   EROFS: Code.FailedPrecondition,
 };
 
-function errnoOf(error: Error): string {
-  return "code" in error && typeof error.code === "string" ? error.code : "";
+/** The name of the errno that a system call failed with, such as `"ENOENT"`; undefined for any other failure. */
+export function errnoOf(thrown: unknown): string | undefined {
+  return thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
 }
 
 /** Maps anything thrown to one wire error. A failed undo must not hide why the call failed. */
@@ -57,6 +58,6 @@ export function toCriError(thrown: unknown): CriError {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown));
   // Node puts a signal's reason here; a deadline would else be told as a cancellation.
   if (error.name === "AbortError" && error.cause) return toCriError(error.cause);
-  const code = codeByName[error.name] ?? codeByErrno[errnoOf(error)] ?? Code.Internal;
+  const code = codeByName[error.name] ?? codeByErrno[errnoOf(error) ?? ""] ?? Code.Internal;
   return new CriError(code, error.message, { cause: thrown });
 }

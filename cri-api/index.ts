@@ -1,5 +1,5 @@
 /** A failure the caller can act on, the gRPC status it carries, and the one mapping of anything thrown to it. */
-export { Code, CriError, toCriError } from "./errors.ts";
+export { Code, CriError, errnoOf, toCriError } from "./errors.ts";
 /** One RPC in flight, and what a room needs of a logger. */
 export type { Call, Logger } from "./call.ts";
 /** Decoded messages: every scalar present, int64 as bigint, enums as their names, absent messages null. */

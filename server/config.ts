@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, TomlError } from "smol-toml";
+import { errnoOf } from "../cri-api/index.ts";
 import { locateKey, renderKeyPath } from "./config-locate.ts";
 import { checkTable, checkTogether, defaultTable, isTable } from "./config-schema.ts";
 import type { ConfigIssue, ConfigTable } from "./config-schema.ts";
@@ -78,10 +79,6 @@ export class ConfigError extends Error {
 interface Source {
   readonly name: string;
   readonly toml: string;
-}
-
-function errnoOf(thrown: unknown): string | undefined {
-  return thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
 }
 
 async function readSource(path: string, isRequired: boolean): Promise<Source[]> {

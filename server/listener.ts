@@ -4,13 +4,10 @@ import type { IncomingHttpHeaders } from "node:http2";
 import { createConnection } from "node:net";
 import { ServerCredentials } from "@grpc/grpc-js";
 import type { Server } from "@grpc/grpc-js";
+import { errnoOf } from "../cri-api/index.ts";
 
 const socketMode = 0o660;
 const directoryMode = 0o711;
-
-function errnoOf(thrown: unknown): string | undefined {
-  return thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
-}
 
 async function statOf(path: string): Promise<Stats | undefined> {
   return await lstat(path).catch((thrown: unknown) => {
