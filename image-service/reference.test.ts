@@ -17,14 +17,30 @@ describe("parseImageReference", () => {
     ["localhost:5000/app", "localhost:5000/app:latest"],
     ["127.0.0.1:5000/a/b/c:v1", "127.0.0.1:5000/a/b/c:v1"],
     ["[::1]:5000/app:v1", "[::1]:5000/app:v1"],
-    ["Example.com/app", "Example.com/app:latest"],
-    ["UPPER/app", "UPPER/app:latest"],
+    ["Example.com/app", "example.com/app:latest"],
+    ["UPPER/app", "upper:443/app:latest"],
     ["a__b/c---d", "docker.io/a__b/c---d:latest"],
     [`busybox@sha256:${hex}`, `docker.io/library/busybox@sha256:${hex}`],
     [`busybox:1.36@sha256:${hex}`, `docker.io/library/busybox@sha256:${hex}`],
     [`host.example:5000/app:t@sha256:${hex}`, `host.example:5000/app@sha256:${hex}`],
   ])("completes %j to %j", (text, full) => {
     expect(formatReference(parseImageReference(text))).toBe(full);
+  });
+
+  test.each([
+    ["Registry.Example:443/app", "registry.example/app:latest"],
+    ["registry.example:0443/app", "registry.example/app:latest"],
+    ["REGISTRY.example:5000/app", "registry.example:5000/app:latest"],
+    ["registry.example:80/app", "registry.example:80/app:latest"],
+    ["DOCKER.io:443/busybox", "docker.io/library/busybox:latest"],
+    ["LocalHost/app", "localhost/app:latest"],
+    ["host:443/app", "host:443/app:latest"],
+    ["127.1:5000/app", "127.0.0.1:5000/app:latest"],
+    ["0x7f000001/app", "docker.io/0x7f000001/app:latest"],
+    ["[0:0::1]:443/app", "[::1]/app:latest"],
+  ])("knows one spelling of the host in %j", (text, full) => {
+    expect(formatReference(parseImageReference(text))).toBe(full);
+    expect(formatReference(parseImageReference(full))).toBe(full);
   });
 
   test("drops the tag where a digest decides", () => {
@@ -47,6 +63,8 @@ describe("parseImageReference", () => {
     ["@"],
     ["/"],
     ["busybox:"],
+    ["host:99999/app"],
+    ["registry.256/app"],
     ["busybox:-x"],
     [`busybox:${"x".repeat(129)}`],
     ["Busybox"],

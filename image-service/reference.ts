@@ -3,7 +3,7 @@ import { type Digest, isDigest } from "./digest.ts";
 
 /** An image name in its full form: no short names, `tag` absent when a digest decides. */
 export interface ImageReference {
-  /** Registry host as the user spells it, with port: `docker.io`, `127.0.0.1:5000`. */
+  /** Registry host with port, in the spelling of {@link canonicalHost}: `docker.io`, `127.0.0.1:5000`. */
   readonly domain: string;
   /** Repository below the host: `library/busybox`. */
   readonly path: string;
@@ -41,9 +41,26 @@ export function isShortName(text: string): boolean {
   return domainOf(text) === undefined;
 }
 
+/**
+ * The one spelling of all that lead to the same host: in lower case, without the port of HTTPS, addresses as they are
+ * dialled. What an operator says of a host must hold however a pod's author spells it. Undefined for what is no host.
+ */
+export function canonicalHost(host: string): string | undefined {
+  const url = `https://${host}`;
+  if (!domainPattern.test(host) || !URL.canParse(url)) return undefined;
+  const { host: spelled } = new URL(url);
+  return /[.:]/.test(spelled) || spelled === "localhost" ? spelled : `${spelled}:443`; // a bare word begins a short name
+}
+
+/** `host[:port][/path]` with its host so spelled; what begins with none (`*.domain`) in lower case. */
+export function canonicalPlace(place: string): string {
+  const [host = "", ...path] = place.split("/");
+  return [canonicalHost(host) ?? host.toLowerCase(), ...path].join("/");
+}
+
 /** `host[:port]`, as a name may begin with it. */
 export function isRegistryHost(text: string): boolean {
-  return domainPattern.test(text);
+  return canonicalHost(text) !== undefined;
 }
 
 /** Components of a repository's name: `library/busybox`. */
@@ -51,9 +68,9 @@ export function isRepositoryPath(text: string): boolean {
   return text.split("/").every((component) => pathComponentPattern.test(component));
 }
 
-function splitDomain(name: string): { domain: string; path: string } {
+function splitDomain(name: string): { domain: string | undefined; path: string } {
   const first = domainOf(name);
-  const domain = first ?? defaultDomain;
+  const domain = canonicalHost(first ?? defaultDomain);
   const path = first === undefined ? name : name.slice(first.length + 1);
   if (domain !== defaultDomain && domain !== "index.docker.io") return { domain, path };
   return { domain: defaultDomain, path: path.includes("/") ? path : `library/${path}` };
@@ -67,15 +84,14 @@ export function splitTag(text: string): { name: string; tag: string | undefined 
     : { name: text, tag: undefined };
 }
 
-function repositoryFault(domain: string, path: string): string | undefined {
-  if (!domainPattern.test(domain)) return "the registry host is malformed";
+function repositoryFault(path: string): string | undefined {
   if (!isRepositoryPath(path)) return "a repository is lower-case letters, digits and single separators";
   return path.length > maxRepositoryLength
     ? `the repository is longer than ${maxRepositoryLength} characters`
     : undefined;
 }
 
-/** An image name as it was written, but for the host and `library/` that Docker's short names leave out. */
+/** An image name as it was written, but for the host's spelling, and what Docker's short names leave out. */
 export type NamedReference = ImageReference;
 
 /**
@@ -95,7 +111,8 @@ export function parseNamedReference(text: string): NamedReference {
   if (tag !== undefined && !tagPattern.test(tag)) throw invalid(text, "the tag has characters that no tag may have");
   if (/^[0-9a-f]{64}$/.test(name)) throw invalid(text, "64 hex digits are an image id, not a name");
   const { domain, path } = splitDomain(name);
-  const fault = repositoryFault(domain, path);
+  if (domain === undefined) throw invalid(text, "the registry host is malformed");
+  const fault = repositoryFault(path);
   if (fault !== undefined) throw invalid(text, fault);
   return { domain, path, tag, digest };
 }

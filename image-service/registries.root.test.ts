@@ -169,6 +169,7 @@ describe("TLS", () => {
     expect(refused.message).toMatch(/^RegistryUnavailable: .*certificate/);
     await trust(host);
     await pull(service, `${host}/team/app:v1`);
+    await pull(service, `${host.replace("127.0.0.1", "127.1")}/team/app:v1`); // the same host
     await rm(join(files.certsDirs[0] ?? "", host), { recursive: true });
     expect((await refusal(pull(service, `${host}/team/app:v1`))).message).toContain("certificate");
   });

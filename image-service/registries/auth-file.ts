@@ -1,11 +1,12 @@
 import * as v from "valibot";
 
+import { canonicalPlace } from "../reference.ts";
 import { type Credentials, decodeAuth, registryHostOf } from "../registry/credentials.ts";
 import { checkDocument, FileIssue, parseJson } from "./file-issue.ts";
 
 /** What `auth.json` or Docker's `config.json` knows: credentials, and programs that know some. */
 export interface AuthFile {
-  /** By `host[:port][/path]`, as written. */
+  /** By `host[:port][/path]`, its host spelled as in names; or by a URL, as written. */
   readonly auths: ReadonlyMap<string, Credentials>;
   /** Names of credential helpers by host. */
   readonly credHelpers: ReadonlyMap<string, string>;
@@ -58,7 +59,7 @@ export function parseAuthFile(text: string, format: "auth.json" | "legacy"): Aut
       : checkDocument(fileSchema, document);
   const auths = Object.entries(file.auths).flatMap(([key, entry]) => {
     const credentials = credentialsIn(key, entry);
-    return credentials === undefined ? [] : [[key, credentials] as const];
+    return credentials === undefined ? [] : [[canonicalPlace(key), credentials] as const];
   });
   return {
     auths: new Map(auths),
@@ -75,7 +76,7 @@ function keysFor(location: string): readonly string[] {
 
 /** The credentials for a repository, `host[:port]/path`. */
 export function authFor(file: AuthFile, location: string): Credentials | undefined {
-  const known = keysFor(location).find((key) => file.auths.has(key));
+  const known = keysFor(canonicalPlace(location)).find((key) => file.auths.has(key));
   if (known !== undefined) return file.auths.get(known);
   const host = registryHostOf(location);
   // A key that is a host after all, such as `https://index.docker.io/v1/`: a path makes it one of a namespace.

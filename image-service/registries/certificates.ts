@@ -2,6 +2,7 @@ import { X509Certificate, createPrivateKey } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 
+import { canonicalHost } from "../reference.ts";
 import type { TlsSettings } from "../registry/endpoint.ts";
 import { FileIssue } from "./file-issue.ts";
 import type { ReadFile } from "./reloading.ts";
@@ -21,9 +22,10 @@ async function namesIn(directory: string): Promise<readonly string[] | undefined
 /** The certificates and keys for a host: those of the first folder that knows it. */
 export async function certificatePaths(directories: readonly string[], host: string): Promise<readonly string[]> {
   for (const directory of directories) {
-    const names = await namesIn(join(directory, host));
-    if (names === undefined) continue;
-    return names.filter((name) => /\.(?:crt|cert|key)$/.test(name)).map((name) => join(directory, host, name));
+    const folder = (await namesIn(directory))?.find((name) => canonicalHost(name) === host);
+    const names = folder === undefined ? undefined : await namesIn(join(directory, folder));
+    if (folder === undefined || names === undefined) continue;
+    return names.filter((name) => /\.(?:crt|cert|key)$/.test(name)).map((name) => join(directory, folder, name));
   }
   return [];
 }

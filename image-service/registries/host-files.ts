@@ -1,4 +1,4 @@
-import { stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { ImageHost } from "../host.ts";
@@ -43,7 +43,9 @@ export async function hostFilePaths(
   host: Pick<ImageHost, "readFileBounded">,
 ): Promise<readonly string[]> {
   if (root === undefined) return [];
-  for (const directory of hostDirectories(root, registry)) {
+  const names = await readdir(root).catch((): string[] => []);
+  for (const name of hostDirectories(names.sort(), registry)) {
+    const directory = join(root, name);
     if (!(await isDirectory(directory))) continue;
     const path = join(directory, "hosts.toml");
     const bytes = await host.readFileBounded(path, maxFileBytes);

@@ -54,9 +54,11 @@ test("without a server, the registry itself comes last", () => {
   ]);
 });
 
-test("a registry's folder is looked for under both spellings of its port, then the default", () => {
-  expect(hostDirectories("/d", "r.io:5000")).toEqual(["/d/r.io_5000_", "/d/r.io:5000", "/d/_default"]);
-  expect(hostDirectories("/d", "r.io")).toEqual(["/d/r.io", "/d/_default"]);
+test("a registry's folder is looked for under all spellings of its host and port, then the default", () => {
+  const names = ["R.io:443", "_default", "other.io", "r.io:5000", "r.io_5000_"];
+  expect(hostDirectories(names, "r.io:5000")).toEqual(["r.io_5000_", "r.io:5000", "_default"]);
+  expect(hostDirectories(names, "r.io")).toEqual(["R.io:443", "_default"]);
+  expect(hostDirectories([], "r.io")).toEqual(["_default"]);
 });
 
 test.each([

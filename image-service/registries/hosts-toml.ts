@@ -2,6 +2,7 @@ import { dirname, isAbsolute, join } from "node:path";
 
 import * as v from "valibot";
 
+import { canonicalHost } from "../reference.ts";
 import { checkDocument, FileIssue, parseToml } from "./file-issue.ts";
 
 /** One `[host."…"]` of a `hosts.toml`, or the server itself. */
@@ -134,8 +135,13 @@ export function parseHostsToml(text: string, path: string): readonly HostEntry[]
   return [...hosts, entryOf(file.server, file, directory)];
 }
 
-/** Folders that may speak for a host, in the order in which they are looked for. */
-export function hostDirectories(root: string, host: string): readonly string[] {
-  const escaped = host.replace(/:(\d+)$/, "_$1_");
-  return [...new Set([escaped, host, "_default"])].map((name) => join(root, name));
+/** The host that a folder is about, which may be called `host_port_`; undefined for one that is about none. */
+export function hostOfDirectory(name: string): string | undefined {
+  return canonicalHost(name.replace(/_(\d+)_$/, ":$1"));
+}
+
+/** Which of the folders may speak for a host, in the order in which they are looked for. */
+export function hostDirectories(names: readonly string[], host: string): readonly string[] {
+  const about = names.filter((name) => hostOfDirectory(name) === host);
+  return [...about.sort((left, right) => Number(right.endsWith("_")) - Number(left.endsWith("_"))), "_default"];
 }

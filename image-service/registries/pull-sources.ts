@@ -1,5 +1,6 @@
 import { Code, CriError } from "../../cri-api/index.ts";
 import { formatReference, type ImageReference, quote, repositoryOf } from "../reference.ts";
+import { apiAddressOf } from "../registry/endpoint.ts";
 import type { RegistriesConf, RegistryRule } from "./registries-conf.ts";
 
 /** One place where an image may be. */
@@ -70,5 +71,7 @@ export function insecureHostsOf(conf: RegistriesConf): readonly string[] {
     { location: rule.location ?? rule.prefix, isInsecure: rule.isInsecure },
     ...rule.mirrors,
   ]);
-  return places.flatMap(({ location, isInsecure }) => (isInsecure && !location.includes("/") ? [location] : []));
+  return places.flatMap(({ location, isInsecure }) =>
+    isInsecure && /^[^/*]+$/.test(location) ? [apiAddressOf(location)] : [],
+  );
 }

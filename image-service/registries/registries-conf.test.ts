@@ -118,6 +118,17 @@ test("a blocked registry is refused by name, its neighbours are not", () => {
   expect(sources(conf, "r.io/good/x")).toBeUndefined();
 });
 
+test.each(["R.io/bad/x", "r.io:443/bad/x", "R.IO:443/bad/x"])(
+  "%s is the blocked registry in another spelling",
+  (name) => {
+    for (const prefix of ["r.io/bad", "R.io:443/bad"]) {
+      const conf = read(`[[registry]]\nprefix = "${prefix}"\nlocation = "m.io"\nblocked = true`);
+      expect(() => sources(conf, name)).toThrow('registry "r.io/bad" is blocked in registries.conf');
+    }
+    expect(() => sources(read('[[registry]]\nprefix = "*.IO"\nblocked = true'), "x.io/y")).toThrow("is blocked");
+  },
+);
+
 test("hosts are insecure throughout only where a rule is for the whole host", () => {
   const conf = read(`
     [[registry]]
@@ -129,7 +140,7 @@ test("hosts are insecure throughout only where a rule is for the whole host", ()
     [[registry]]
     location = "three"
     [[registry.mirror]]
-    location = "four"
+    location = "Four:443"
     insecure = true`);
   expect(insecureHostsOf(conf)).toEqual(["one:5000", "four"]);
 });

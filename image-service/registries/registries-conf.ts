@@ -1,7 +1,7 @@
 import * as v from "valibot";
 
 import { isDigest } from "../digest.ts";
-import { isRegistryHost, isRepositoryPath, isShortName, splitTag } from "../reference.ts";
+import { canonicalPlace, isRegistryHost, isRepositoryPath, isShortName, splitTag } from "../reference.ts";
 import { isHelperName } from "./credential-helper.ts";
 import { checkDocument, FileIssue, parseToml } from "./file-issue.ts";
 import { parseFile, type ReadFile } from "./reloading.ts";
@@ -65,8 +65,8 @@ const text = v.string("must be a string");
 const flag = v.optional(v.boolean("must be true or false"), false);
 const place = v.pipe(
   text,
-  v.transform((value) => value.replace(/\/+$/, "")),
   v.check((value) => !/^https?:/.test(value), "must not begin with http:// or https://"),
+  v.transform((value) => canonicalPlace(value.replace(/\/+$/, ""))),
 );
 const location = v.pipe(place, v.check(isLocation, "must be host[:port][/path], without a tag"));
 const prefix = v.pipe(place, v.check(isPrefix, "must be host[:port][/path[:tag]], or *.domain"));

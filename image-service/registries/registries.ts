@@ -10,6 +10,7 @@ import { certificatePaths, type Certificates, parseCertificates } from "./certif
 import type { RegistriesConfig } from "./config.ts";
 import { endpointOfHost, endpointOfSource, type EndpointSources } from "./endpoints.ts";
 import { hostFilePaths, type HostFile, parseHostFiles } from "./host-files.ts";
+import { hostOfDirectory } from "./hosts-toml.ts";
 import { openNamespacedAuth, type PullAuth, pullAuthOf } from "./pull-auth.ts";
 import { insecureHostsOf, pullSourcesOf } from "./pull-sources.ts";
 import { parseRegistriesConf, type RegistriesConf } from "./registries-conf.ts";
@@ -126,10 +127,10 @@ async function endpointsOf(
   return await Promise.all((pullSources ?? [own]).map((each) => endpointOfSource(sources, each)));
 }
 
-/** Of the folders of `certs.d` and its like, which are named after hosts. */
+/** Of the folders of `certs.d` and its like, which are named after hosts; any other is for whom nothing else is. */
 async function hostsIn(directories: readonly string[]): Promise<readonly string[]> {
   const names = await Promise.all(directories.map((each) => readdir(each).catch((): string[] => [])));
-  return [...new Set(names.flat())];
+  return [...new Set(names.flat().map((name) => hostOfDirectory(name) ?? name))];
 }
 
 function createRegistries(parts: RegistriesParts): Registries & { lookAtAll(): Promise<void> } {

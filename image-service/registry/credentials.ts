@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 
 import { Code, CriError, type cri } from "../../cri-api/index.ts";
+import { canonicalPlace } from "../reference.ts";
 
 /** What the caller proves itself with; never logged, never part of an error. */
 export type Credentials =
@@ -42,10 +43,10 @@ export function credentialsFingerprint(credentials: unknown): string {
 const dockerHubNames: ReadonlySet<string> = new Set(["index.docker.io", "registry-1.docker.io"]);
 
 /**
- * The registry that a server address or a key of an auth file is about: a bare host, or a URL, or a host with a path.
- * Docker Hub has one name among its many; empty when nothing is named.
+ * The registry that a server address or a key of an auth file is about: a bare host, or a URL, or a host with a path,
+ * in whatever spelling. Docker Hub has one name among its many; empty when nothing is named.
  */
 export function registryHostOf(address: string): string {
-  const host = address.replace(/^https?:\/\//, "").split("/", 1)[0] ?? "";
+  const host = canonicalPlace(address.replace(/^https?:\/\//, "").split("/", 1)[0] ?? "");
   return dockerHubNames.has(host) ? "docker.io" : host;
 }

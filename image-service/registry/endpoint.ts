@@ -55,7 +55,8 @@ export interface ProxySettings {
 /** The host names whose API lives elsewhere. */
 const apiHosts: Partial<Record<string, string>> = { "docker.io": "registry-1.docker.io" };
 
-/** Where the API of a registry lives, by the host that names have. */
+/** Where the API of a registry lives, by the host that names have; spelled as URLs spell it. */
 export function apiAddressOf(host: string): string {
-  return (Object.hasOwn(apiHosts, host) ? apiHosts[host] : undefined) ?? host;
+  const { host: address } = new URL(`https://${host}`);
+  return (Object.hasOwn(apiHosts, address) ? apiHosts[address] : undefined) ?? address;
 }

@@ -39,7 +39,7 @@ describe("credentialsOf", () => {
     expect(registryHostOf("https://index.docker.io/v1/")).toBe("docker.io");
     expect(registryHostOf("registry-1.docker.io")).toBe("docker.io");
     expect(registryHostOf("quay.io")).toBe("quay.io");
-    expect(registryHostOf("https://quay.io:443/path")).toBe("quay.io:443");
+    expect(registryHostOf("https://Quay.io:443/path")).toBe("quay.io");
     expect(registryHostOf("")).toBe("");
   });
 });

@@ -163,9 +163,10 @@ export function createSession(parts: SessionParts): RegistrySession {
     headers: Readonly<Record<string, string>>,
     signal: AbortSignal,
   ): Promise<OwnExchange> {
-    const origin = `${scheme}://${endpoint.address}`;
-    const url = new URL(`${origin}${endpoint.apiPath}/${endpoint.repository}/${path}${endpoint.query}`);
-    return { ...(await follow(parts, url, headers, { secret: authorization.current(), signal })), origin };
+    const { address, apiPath, repository, query } = endpoint;
+    const url = new URL(`${scheme}://${address}${apiPath}/${repository}/${path}${query}`);
+    const secret = authorization.current();
+    return { ...(await follow(parts, url, headers, { secret, signal })), origin: url.origin };
   }
 
   /** The first request finds out which of the schemes the host speaks. */

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { type Digest, digestOf, isDigest } from "../digest.ts";
 import { artifactDocument, type ImageConfig, type ImageDocument, parseImageDocument } from "../image-config.ts";
 import type { Platform } from "../platform.ts";
+import { canonicalPlace } from "../reference.ts";
 import { type ImageSignature, signatureSchema } from "../trust/signature.ts";
 
 /** One name an image was pulled by, and what that name stood for. */
@@ -64,13 +65,15 @@ export interface StoredImage {
 }
 
 const digest = v.custom<Digest>((value) => typeof value === "string" && isDigest(value));
+/** Older versions kept the host as it was written. */
+const repository = v.pipe(v.string(), v.transform(canonicalPlace));
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const schema = v.object({
   schemaVersion: v.literal(1),
   type: v.optional(v.picklist(["image", "artifact"]), "image"),
   id: digest,
   manifestDigest: digest,
-  names: v.array(v.object({ repository: v.string(), tag: v.optional(v.string()), digest, pulledAtMs: count })),
+  names: v.array(v.object({ repository, tag: v.optional(v.string()), digest, pulledAtMs: count })),
   layers: v.array(v.object({ diffId: digest, digest, mediaType: v.string(), size: count })),
   configJson: v.string(),
   signatures: v.optional(v.array(signatureSchema)),

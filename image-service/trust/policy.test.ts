@@ -122,6 +122,7 @@ describe("parsePolicy", () => {
       "a scope twice",
       '{"default":[{"type":"reject"}],"transports":{"docker":{"a":[{"type":"reject"}],"a":[{"type":"reject"}]}}}',
     ],
+    ["a scope in two spellings", { default: accept, transports: { docker: { "h.x": accept, "H.x:443": reject } } }],
     ["not JSON", "default: reject"],
   ])("refuses the whole file for %s", (_, document) => {
     expect(() => parse(document)).toThrow(Error);
@@ -172,6 +173,16 @@ describe("requirementsFor", () => {
       { signer: { keys: { paths: [`/${scope}`] } } },
     ]);
   });
+
+  test.each(["Example.com/a/b:t", "EXAMPLE.COM:443/a/b:t", "example.com:0443/a/b:t"])(
+    "%s is no way round its scope, nor is the scope's own spelling",
+    (name) => {
+      for (const scope of ["example.com/a", "Example.com:443/a"]) {
+        const spelled = parse({ default: accept, transports: { docker: { [scope]: reject } } });
+        expect(requirementsFor(spelled, parseImageReference(name))).toEqual(reject);
+      }
+    },
+  );
 
   test("without a scope that fits the default counts", () => {
     const plain = parse({ default: reject, transports: { docker: { "h.x": accept } } });

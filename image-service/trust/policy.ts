@@ -1,6 +1,6 @@
 import * as v from "valibot";
 
-import { parseNamedReference } from "../reference.ts";
+import { canonicalPlace, parseNamedReference } from "../reference.ts";
 import { parseStrictJson } from "./strict-json.ts";
 
 /** Which identity a signature has to claim for the image. */
@@ -225,10 +225,25 @@ function mapOf<Schema extends v.GenericSchema>(
     v.map(v.string(), value),
   );
 }
-const policy = v.strictObject({
-  default: requirements,
-  transports: v.optional(mapOf(mapOf(requirements)), {}),
-});
+/** The scopes of registries by the one spelling of their hosts. */
+function spellScopes<T>(
+  transports: ReadonlyMap<string, ReadonlyMap<string, T>>,
+): ReadonlyMap<string, ReadonlyMap<string, T>> {
+  const scopes = [...(transports.get("docker") ?? [])];
+  return new Map([
+    ...transports,
+    ["docker", new Map(scopes.map(([scope, value]) => [canonicalPlace(scope), value] as const))],
+  ]);
+}
+const transports = v.pipe(
+  mapOf(mapOf(requirements)),
+  v.check(
+    (given) => (spellScopes(given).get("docker")?.size ?? 0) === (given.get("docker")?.size ?? 0),
+    "has one scope of docker twice, spelled differently",
+  ),
+  v.transform(spellScopes),
+);
+const policy = v.strictObject({ default: requirements, transports: v.optional(transports, {}) });
 
 /**
  * Reads a policy file. As its man page demands, anything unknown, double or otherwise wrong refuses the whole file.

@@ -5,7 +5,7 @@ import * as v from "valibot";
 import { parse } from "yaml";
 
 import { readFileBounded } from "../../native/index.ts";
-import type { ImageReference } from "../reference.ts";
+import { canonicalPlace, type ImageReference } from "../reference.ts";
 import { scopesOf } from "./policy-scope.ts";
 
 /** Where the signatures of an image are. */
@@ -58,7 +58,8 @@ async function readSections(directory: string): Promise<ReadonlyMap<string, Sect
   const names = await readdir(directory).catch((): string[] => []);
   for (const name of names.filter((each) => each.endsWith(".yaml")).sort()) {
     const bytes = await readFileBounded(join(directory, name), maxFileBytes);
-    for (const [scope, found] of bytes === undefined ? [] : parseFile(name, bytes)) {
+    for (const [written, found] of bytes === undefined ? [] : parseFile(name, bytes)) {
+      const scope = canonicalPlace(written);
       if (sections.has(scope)) throw new Error(`${JSON.stringify(name)} tells of ${JSON.stringify(scope)} once more`);
       sections.set(scope, found);
     }

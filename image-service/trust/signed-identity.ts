@@ -1,4 +1,5 @@
 import {
+  canonicalPlace,
   formatReference,
   type ImageReference,
   type NamedReference,
@@ -15,10 +16,11 @@ function spell(named: NamedReference): string {
 /** The full name with `prefix` replaced; a prefix ends where a component does. */
 function remap(reference: ImageReference, prefix: string, signedPrefix: string): ImageReference {
   const repository = repositoryOf(reference);
-  if (repository !== prefix && !repository.startsWith(`${prefix}/`)) return reference;
-  const renamed = `${signedPrefix}${repository.slice(prefix.length)}`;
+  const place = canonicalPlace(prefix);
+  if (repository !== place && !repository.startsWith(`${place}/`)) return reference;
+  const renamed = `${signedPrefix}${repository.slice(place.length)}`;
   const { domain, path } = parseNamedReference(renamed);
-  if (`${domain}/${path}` !== renamed)
+  if (`${domain}/${path}` !== canonicalPlace(renamed))
     throw new Error(`${JSON.stringify(signedPrefix)} is not the start of a full name`);
   return { ...reference, domain, path };
 }
