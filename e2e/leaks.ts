@@ -1,10 +1,13 @@
 import { mkdir, readdir, readFile } from "node:fs/promises";
+import path from "node:path";
 import { parseArgs } from "node:util";
 import type { cri, Init } from "../cri-api/index.ts";
+import { readDeployment } from "./bench/deployment.ts";
 import { containerConfig, podConfig } from "./harness/configs.ts";
 import { waitForNoLeaks } from "./harness/leaks.ts";
 import { isOfNode } from "./harness/network.ts";
 import { createReport, runMain } from "./harness/report.ts";
+import { repository } from "./harness/repository.ts";
 import { openTestNode, type TestNode } from "./harness/test-node.ts";
 
 const usage = `usage: npm run leaks -- [options]
@@ -16,27 +19,31 @@ Lives that many lives of pods, some at a time, and compares what the daemon and 
 
 /** Pools and caches fill, and the compiler is done, before the first look. */
 const warmUpPods = 50;
-/** Idle threads and the collector of garbage take this long to come to rest. */
+/** Idle threads, and the daemon's own release of memory at rest, take less than this. */
 const settleMs = 15_000;
 const mostGrowth = 0.1;
-/** Garbage that has not been collected yet is gone at a later look, after some more pods; what leaks is more at each. */
+/** What is only late to go is gone at a later look; what leaks is more at each. */
 const mostLooks = 5;
 const podsBetweenLooks = 20;
 
-/** What a process holds; each of it is to be after all pods what it was before them. */
+/** What a process holds; each of it is to be after all pods what it was before them, memory but for a tenth. */
 interface Holdings {
-  readonly "resident KiB": number;
+  /** Of its own: pages of the program's file come and go with what runs, and the kernel takes them back at will. */
+  readonly "anonymous KiB": number;
   readonly descriptors: number;
   readonly threads: number;
   readonly children: number;
 }
 
+/** Without garbage, and at rest. */
 async function measure(pid: number): Promise<Holdings> {
+  process.kill(pid, "SIGUSR2");
+  await new Promise((resolve) => setTimeout(resolve, settleMs));
   const status = await readFile(`/proc/${pid}/status`, "utf8");
   const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, "mu").exec(status)?.[1]);
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
   return {
-    "resident KiB": field("VmRSS"),
+    "anonymous KiB": field("RssAnon"),
     descriptors: (await readdir(`/proc/${pid}/fd`)).length,
     threads: field("Threads"),
     children: children.split(" ").filter((child) => child !== "").length,
@@ -79,8 +86,18 @@ async function livePods(node: TestNode, runtime: string, names: readonly string[
 }
 
 function hasGrown(before: Holdings, after: Holdings, name: keyof Holdings): boolean {
-  const mayGrow = name.startsWith("resident") ? before[name] * mostGrowth : 0;
+  const mayGrow = name.startsWith("anonymous") ? before[name] * mostGrowth : 0;
   return after[name] > before[name] + mayGrow;
+}
+
+/** The unit's memory settings, and a collector of garbage that can be called. */
+async function daemonEnvironment(): Promise<Readonly<Record<string, string>>> {
+  const { nodeFlags, env } = await readDeployment(repository);
+  const preload = path.join(repository, "e2e/harness/collect-garbage.ts");
+  return {
+    MALLOC_ARENA_MAX: env["MALLOC_ARENA_MAX"] ?? "",
+    NODE_OPTIONS: [...nodeFlags, "--import", preload].join(" "),
+  };
 }
 
 async function main(): Promise<void> {
@@ -94,21 +111,17 @@ async function main(): Promise<void> {
   });
   if (values.help) return void process.stdout.write(usage);
   const [count, parallel] = [Number(values.pods), Number(values.parallel)];
-  await using node = await openTestNode();
+  await using node = await openTestNode({ environment: await daemonEnvironment() });
   const { workspace, pid, client } = node.daemon;
-  const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, settleMs));
   await livePods(node, values.runtime, namesOf("warm-up", warmUpPods), parallel);
-  await settle();
   const before = await measure(pid);
   const startedAtMs = performance.now();
   await livePods(node, values.runtime, namesOf("pod", count), parallel);
   const tookMs = performance.now() - startedAtMs;
-  await settle();
   let after = await measure(pid);
-  for (let look = 2; look <= mostLooks && hasGrown(before, after, "resident KiB"); look += 1) {
-    console.log(`${after["resident KiB"]} KiB resident: looking again after ${podsBetweenLooks} more pods`);
+  for (let look = 2; look <= mostLooks && hasGrown(before, after, "anonymous KiB"); look += 1) {
+    console.log(`${after["anonymous KiB"]} KiB anonymous: looking again after ${podsBetweenLooks} more pods`);
     await livePods(node, values.runtime, namesOf(`look${look}`, podsBetweenLooks), parallel);
-    await settle();
     after = await measure(pid);
   }
 
