@@ -1,12 +1,13 @@
-import { existsSync, readdirSync } from "node:fs";
-import { appendFile, mkdtemp, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { appendFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { enableCompileCache } from "node:module";
 import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
-import { type berth, Code, CriError, type cri, type Init } from "../cri-api/index.ts";
+import { type berth, Code, CriError, type cri, type Init, toCriError } from "../cri-api/index.ts";
 import * as native from "../native/index.ts";
 import { createImageService, type ImageService } from "./index.ts";
 import { hostPlatform } from "./platform.ts";
@@ -14,6 +15,7 @@ import type { PullLimits } from "./registry/limits.ts";
 import {
   createTestCall,
   createTestLogger,
+  makeArtifact,
   makeImage,
   makeTar,
   noTrust,
@@ -268,6 +270,93 @@ describe("what is exported", () => {
     expect(await names(hex(image.id).slice(0, 12))).toEqual([["docker.io/library/a:1", "docker.io/library/b:2"]]);
   });
 
+  test("is rebuilt from layers whose members took each other's place", async () => {
+    const [first, second] = [await openService("first"), await openService("second")];
+    const twice = makeTar([
+      { name: "f", content: "1" },
+      { name: "f", content: "two" },
+    ]);
+    const changing = makeImage([twice]);
+    await importAll(first, layout([changing], descriptor(changing, named(name))));
+    const archive = await exportAll(first, name);
+    expect(archive.includes(twice)).toBe(true);
+    expect((await importAll(second, archive))[0]?.imageId).toBe(changing.id);
+  });
+
+  test("may have digests of another algorithm, whose blobs have long names", async () => {
+    const [first, second] = [await openService("first"), await openService("second")];
+    const sha512 = (data: Uint8Array | string): string => `sha512:${createHash("sha512").update(data).digest("hex")}`;
+    const [tar = Buffer.alloc(0)] = tars;
+    const { architecture } = hostPlatform();
+    const config = JSON.stringify({ os: "linux", architecture, rootfs: { type: "layers", diff_ids: [sha512(tar)] } });
+    const blob = (mediaType: string, content: Uint8Array | string): object => ({
+      mediaType: `application/vnd.oci.image.${mediaType}`,
+      digest: sha512(content),
+      size: content.length,
+    });
+    const manifest = JSON.stringify({
+      schemaVersion: 2,
+      config: blob("config.v1+json", config),
+      layers: [blob("layer.v1.tar", tar)],
+    });
+    const files = [config, manifest, tar].map((content): TestEntry => {
+      const path = `blobs/${sha512(content).replace(":", "/")}`;
+      return { name: path.slice(0, 100), content, pax: { path } };
+    });
+    await importAll(first, makeTar([...files, index([{ ...blob("manifest.v1+json", manifest), ...named(name) }])]));
+    const archive = await exportAll(first, name);
+    expect((await importAll(second, archive))[0]?.imageId).toBe(sha512(config));
+    await writeFile(join(scratch, "long.tar"), archive);
+    const argv = ["/usr/bin/tar", "-tf", join(scratch, "long.tar")] as const;
+    const { stdout } = await native.run({ argv: [...argv], env: {}, signal: AbortSignal.timeout(30_000) });
+    expect(stdout.toString("utf8").split("\n")).toContain(`blobs/${sha512(tar).replace(":", "/")}`);
+  });
+
+  const artifact = makeArtifact([
+    { title: "model/weights.bin", content: "w".repeat(600_000) },
+    { title: "README.md", content: "read me" },
+    { title: "empty.json", content: "{}" },
+  ]);
+
+  test("may be an artifact, as it is, beside images", async () => {
+    const [first, second] = [await openService("first"), await openService("second")];
+    const entries = [descriptor(artifact, named("models/a:1")), descriptor(image, named(name))];
+    await importAll(first, layout([artifact, image], ...entries));
+    const archive = await exportAll(first, "models/a:1", name);
+    expect(await importAll(second, archive)).toMatchObject([
+      { imageId: artifact.id, names: ["docker.io/models/a:1"], platform: "" },
+      { imageId: image.id },
+    ]);
+    for (const blob of artifact.blobs.values()) expect(archive.includes(blob)).toBe(true);
+    const file = join(scratch, "second/layers", `sha256-${hex(artifact.id)}`, "diff/README.md");
+    expect(readFileSync(file, "utf8")).toBe("read me");
+    const look = async (): Promise<unknown> =>
+      (await gather(second.verifyImages(createTestCall(), { images: ["models/a:1"], repair: false }))).map(({ outcome }) => outcome);
+    expect(await look()).toEqual(["whole"]);
+    await writeFile(file, "read it");
+    expect(await look()).toEqual(["damaged"]);
+    const error = await failure(exportAll(second, "models/a:1"));
+    expect(error).toMatchObject({ code: Code.DataLoss, message: expect.stringContaining("README.md") as string });
+  });
+
+  test("is no artifact of which a blob was not kept", async () => {
+    const service = await openService();
+    const nameless = makeArtifact([{ title: "a", content: "a" }, { content: "b" }]);
+    await importAll(service, layout([nameless], descriptor(nameless, named(name))));
+    const error = await failure(exportAll(service, name));
+    expect(error.code).toBe(Code.FailedPrecondition);
+    expect(error.message).toContain(`(${sha256("b")}) is no named file, and was not kept`);
+  });
+
+  test("is not what an earlier version unpacked, until it is pulled again", async () => {
+    const service = await openService();
+    await importAll(service, layout([image], descriptor(image, named(name))));
+    await rm(join(scratch, "root/layers", `sha256-${hex(sha256(tars[1] ?? ""))}`, "skeleton.gz"));
+    const error = await failure(exportAll(service, name));
+    expect(error.code).toBe(Code.FailedPrecondition);
+    expect(error.message).toContain("remove the image and pull it again");
+  });
+
   test("fails where a layer is not what was unpacked, and for images that are not there", async () => {
     const service = await openService();
     await importAll(service, layout([image], descriptor(image, named(name))));
@@ -375,6 +464,21 @@ describe("an archive is refused, and nothing of it is left:", () => {
     const archive = layout([image, evil], descriptor(image, named(name)), descriptor(evil, named("evil:1")));
     await failure(importAll(service, archive));
     expect(leftovers()).toEqual([]);
+  });
+
+  test("one for whose second image there is no room: what was told of the first stays true", async () => {
+    const service = await openService();
+    await mkdir(join(scratch, "root/images", `sha256-${hex(other.id)}.json`)); // nothing can be put in its place
+    const archive = layout([image, other], descriptor(image, named(name)), descriptor(other, named("other:1")));
+    const told: unknown[] = [];
+    const work = (async () => {
+      const images = service.importImages(createTestCall(), requestsOf(archive, {}));
+      for await (const { imageId } of images) told.push(imageId);
+    })();
+    await failure(work.catch((thrown: unknown) => Promise.reject(toCriError(thrown))));
+    expect(told).toEqual([image.id]);
+    expect((await list(service)).map(({ id }) => id)).toEqual(told);
+    expect(readdirSync(join(scratch, "root/imports"))).toEqual([]);
   });
 
   test("one whose sender goes away", async () => {

@@ -4,12 +4,13 @@ import { PassThrough } from "node:stream";
 
 import { type berth, type Call, Code, CriError, type Init } from "../cri-api/index.ts";
 import { blobPath } from "./archive/archive.ts";
+import { artifactOf } from "./archive/artifact-of.ts";
 import { manifestOf } from "./archive/manifest-of.ts";
 import { archiveEnd, fileHeader, paddingOf, smallFile } from "./archive/tar-writer.ts";
-import type { Digest } from "./digest.ts";
+import { type Digest, digestOf } from "./digest.ts";
 import { findImage } from "./image-find.ts";
 import { quote } from "./reference.ts";
-import { mediaTypes } from "./registry/manifest.ts";
+import { type ArtifactFile, mediaTypes } from "./registry/manifest.ts";
 import type { PullLimits } from "./registry/limits.ts";
 import type { StoredImage } from "./store/image-record.ts";
 import type { ImageStore } from "./store/image-store.ts";
@@ -23,12 +24,21 @@ export interface ExportParts {
   readonly limits: PullLimits;
 }
 
+/** A blob that is made of a layer on the disk: of its archive, or of one of an artifact's files. */
+interface LayerBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly diffId: Digest;
+  readonly file?: ArtifactFile;
+}
+
 /** An image as the archive has it, and the names it has there. */
 interface Exported {
   readonly image: StoredImage;
-  readonly configJson: string;
   readonly manifest: ReturnType<typeof manifestOf>;
   readonly tags: readonly string[];
+  readonly smallBlobs: readonly (readonly [digest: Digest, content: string])[];
+  readonly layerBlobs: readonly LayerBlob[];
 }
 
 interface Wanted {
@@ -43,8 +53,6 @@ function findWanted({ images }: ExportParts, texts: readonly string[]): readonly
   for (const text of texts) {
     const image = findImage(images, text);
     if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(text)} not found`);
-    if (image.type !== "image")
-      throw new CriError(Code.FailedPrecondition, `${quote(text)} is an artifact and cannot be exported`);
     const spelled = isId(text) ? [] : images.namesFor(text);
     const asked = image.repoTags.filter((tag) => spelled.includes(tag));
     const tags = asked.length > 0 ? asked : image.repoTags;
@@ -57,14 +65,44 @@ function isId(text: string): boolean {
   return /^(?:sha256:)?[0-9a-f]{3,64}$/.test(text);
 }
 
-async function describe(parts: ExportParts, { image, tags }: Wanted): Promise<Exported> {
+/** The config of artifacts that have none. */
+const emptyConfig = "{}";
+const emptyDigest = digestOf(emptyConfig, undefined);
+
+/** An artifact is exported as it is, if no blob is wanted that was not kept: only its named files are. */
+function describeArtifact({ image, tags }: Wanted, json: string): Exported {
+  const { files, others } = artifactOf(json);
+  const lost = others.find(({ digest }) => digest !== emptyDigest);
+  if (lost !== undefined) {
+    const what = `${JSON.stringify(lost.mediaType.slice(0, 128))} (${lost.digest})`;
+    const why = `its blob ${what} is no named file, and was not kept`;
+    throw new CriError(Code.FailedPrecondition, `artifact ${quote(image.id)} cannot be exported: ${why}`);
+  }
+  return {
+    image,
+    tags,
+    manifest: { json, digest: image.id },
+    smallBlobs: [
+      [image.id, json],
+      [emptyDigest, emptyConfig],
+    ],
+    layerBlobs: files.map((file) => ({ digest: file.digest, sizeBytes: file.size, diffId: image.id, file })),
+  };
+}
+
+async function describe(parts: ExportParts, wanted: Wanted): Promise<Exported> {
+  const { image, tags } = wanted;
   const configJson = await parts.images.readConfig(image.id);
   if (configJson === undefined) throw new CriError(Code.NotFound, `image ${quote(image.id)} not found`);
-  const layers = image.layers.map(({ diffId }) => ({
+  if (image.type === "artifact") return describeArtifact(wanted, configJson);
+  const layerBlobs = image.layers.map(({ diffId }) => ({
+    digest: diffId,
     diffId,
     sizeBytes: parts.layers.get(diffId)?.uncompressedBytes ?? 0,
   }));
-  return { image, configJson, tags, manifest: manifestOf({ id: image.id, configJson, layers }) };
+  const manifest = manifestOf({ id: image.id, configJson, layers: layerBlobs });
+  const smallBlobs = [[image.id, configJson] as const, [manifest.digest, manifest.json] as const];
+  return { image, tags, manifest, smallBlobs, layerBlobs };
 }
 
 function indexOf(exported: readonly Exported[]): string {
@@ -73,7 +111,7 @@ function indexOf(exported: readonly Exported[]): string {
       mediaType: mediaTypes.ociManifest,
       digest: manifest.digest,
       size: Buffer.byteLength(manifest.json),
-      platform: image.platform,
+      ...(image.type === "image" ? { platform: image.platform } : {}),
     };
     const named = tags.map((name) => ({
       ...descriptor,
@@ -97,8 +135,12 @@ function dockerManifestOf(exported: readonly Exported[]): string {
   );
 }
 
-/** The layer's archive from a worker; it is held against its digest there as it goes by. */
-async function* layerBytes(parts: ExportParts, diffId: Digest, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+/** The blob from a worker; it is held against its digest there as it goes by. */
+async function* layerBytes(
+  parts: ExportParts,
+  { diffId, file }: LayerBlob,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void> {
   const left = new AbortController();
   const stream = new PassThrough();
   const job = {
@@ -106,6 +148,7 @@ async function* layerBytes(parts: ExportParts, diffId: Digest, signal: AbortSign
     what: `cannot export layer ${diffId}`,
     directory: dirname(parts.layers.rootOf(diffId)),
     diffId,
+    file,
     limits: parts.limits,
   } as const;
   const stop = AbortSignal.any([signal, left.signal]);
@@ -127,27 +170,25 @@ async function* layerBytes(parts: ExportParts, diffId: Digest, signal: AbortSign
 async function* archiveOf(parts: ExportParts, call: Call, wanted: readonly Wanted[]): AsyncGenerator<Uint8Array, void> {
   const exported = await Promise.all(wanted.map((each) => describe(parts, each)));
   yield smallFile("oci-layout", JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-  const blobs = new Map(
-    exported.flatMap(({ image, configJson, manifest }) => [
-      [image.id, configJson] as const,
-      [manifest.digest, manifest.json] as const,
-    ]),
-  );
-  for (const [digest, content] of blobs) yield smallFile(blobPath(digest), content);
-  for (const diffId of new Set(exported.flatMap(({ image }) => image.layers.map((layer) => layer.diffId)))) {
-    const size = parts.layers.get(diffId)?.uncompressedBytes ?? 0;
-    yield fileHeader(blobPath(diffId), size);
-    yield* layerBytes(parts, diffId, call.signal);
-    yield paddingOf(size);
+  const small = new Map(exported.flatMap(({ smallBlobs }) => smallBlobs));
+  for (const [digest, content] of small) yield smallFile(blobPath(digest), content);
+  const large = new Map(exported.flatMap(({ layerBlobs }) => layerBlobs.map((blob) => [blob.digest, blob])));
+  for (const [digest, blob] of large) {
+    if (small.has(digest)) continue; // a file of an artifact may be as empty as its config
+    yield fileHeader(blobPath(digest), blob.sizeBytes);
+    yield* layerBytes(parts, blob, call.signal);
+    yield paddingOf(blob.sizeBytes);
   }
   yield smallFile("index.json", indexOf(exported));
-  yield smallFile("manifest.json", dockerManifestOf(exported));
+  const images = exported.filter(({ image }) => image.type === "image");
+  if (images.length > 0) yield smallFile("manifest.json", dockerManifestOf(images));
   yield archiveEnd;
 }
 
 /**
  * ExportImages: one archive that is an OCI layout and a docker archive at once. Configs, and so the images' ids, are
- * kept to the byte; layers are given uncompressed, as the config names them, under manifests of our own.
+ * kept to the byte; layers are given uncompressed, as the config names them, under manifests of our own. Artifacts are
+ * in the layout alone, as they are.
  */
 export async function* exportImages(
   parts: ExportParts,

@@ -3,6 +3,7 @@ import { mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
 
 import { type berth, type Call, Code, CriError, type Init } from "../cri-api/index.ts";
+import { archivedBytes } from "./archive/contents.ts";
 import { manifestOf, plainLayerType } from "./archive/manifest-of.ts";
 import type { NamedImage } from "./archive/names.ts";
 import type { ImageHost } from "./host.ts";
@@ -79,7 +80,7 @@ function recordOf(
     diffId: layer.diffId,
     digest: layer.blob?.digest ?? layer.diffId,
     mediaType: layer.blob?.mediaType ?? plainLayerType,
-    size: layer.blob === undefined ? sizeOf(layer) : layer.member.size,
+    size: layer.blob === undefined ? sizeOf(layer) : archivedBytes(layer),
   }));
   if (archived.digests !== undefined) return { layers: stored, digests: archived.digests };
   const plain = archived.layers.map((layer) => ({ diffId: layer.diffId, sizeBytes: sizeOf(layer) }));
@@ -88,9 +89,9 @@ function recordOf(
 }
 
 async function putImage(parts: ImportParts, archived: NamedImage): Promise<StoredImage> {
-  const { id, configJson, isForeign, given } = archived;
+  const { type, id, configJson, isForeign, given } = archived;
   const { layers, digests } = recordOf(parts, archived);
-  const record = { type: "image", id, manifestDigest: digests.manifest, layers, configJson } as const;
+  const record = { type, id, manifestDigest: digests.manifest, layers, configJson };
   const digest = isForeign ? digests.manifest : digests.target;
   const names = given.map(({ repository, tag }): ImageName => ({ repository, tag, digest, pulledAtMs: Date.now() }));
   let image: StoredImage | undefined;
@@ -100,24 +101,24 @@ async function putImage(parts: ImportParts, archived: NamedImage): Promise<Store
   return image;
 }
 
-async function store(parts: ImportParts, call: Call, contents: ArchiveContents): Promise<readonly StoredImage[]> {
+/** Gives each image once it is there. */
+async function* store(parts: ImportParts, call: Call, contents: ArchiveContents): AsyncGenerator<StoredImage, void> {
   const { images } = contents;
   const hold = parts.layers.hold(images.flatMap(({ layers }) => layers.map(({ diffId }) => diffId)));
   try {
     await unpackLayers(parts, contents, call.signal);
     call.signal.throwIfAborted();
-    const stored: StoredImage[] = [];
-    for (const archived of images) stored.push(await putImage(parts, archived));
-    void parts.layers.makeDurable();
-    return stored;
+    for (const archived of images) yield await putImage(parts, archived);
   } finally {
+    void parts.layers.makeDurable();
     await hold.release();
   }
 }
 
 /**
  * ImportImages: takes an archive whole, then unpacks what is wanted of it. Nothing shows before all layers of all its
- * images are there, and nothing is left of an archive that is refused.
+ * images are there, and nothing is left of an archive that is refused. From then on each image comes by itself: those
+ * that were told of stay, should there be no room for the next one's record.
  */
 export async function* importImages(
   parts: ImportParts,
@@ -133,10 +134,11 @@ export async function* importImages(
     const selection = { platform, isAll: options?.allPlatforms ?? false, limits: parts.limits };
     const job = { kind: "read-archive", what, path, selection, name: options?.name ?? "" } as const;
     const contents = await parts.pool.run(job, { signal: call.signal });
-    for (const image of await store(parts, call, contents)) {
+    for await (const image of store(parts, call, contents)) {
       call.log.info({ imageId: image.id, repoTags: image.repoTags }, "image imported");
       const names = image.repoTags.length > 0 ? image.repoTags : image.repoDigests;
-      yield { imageId: image.id, names, platform: formatPlatform(image.platform) };
+      const spelled = image.type === "image" ? formatPlatform(image.platform) : "";
+      yield { imageId: image.id, names, platform: spelled };
     }
   } catch (thrown) {
     call.signal.throwIfAborted();

@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 
 import { type berth, type Call, Code, CriError, type Init } from "../cri-api/index.ts";
+import { artifactOf } from "./archive/artifact-of.ts";
 import type { Digest } from "./digest.ts";
 import { findImage } from "./image-find.ts";
 import type { ImagePuller } from "./image-pull.ts";
@@ -69,8 +70,15 @@ export async function* verifyImages(
   const hold = layers.hold(diffIds);
   const left = new AbortController();
   const signal = AbortSignal.any([call.signal, left.signal]);
-  const look = async (diffId: Digest): Promise<Verdict> =>
-    await pool.run({ kind: "verify", directory: dirname(layers.rootOf(diffId)), diffId, limits }, { signal });
+  const look = async (diffId: Digest): Promise<Verdict> => {
+    const artifact = wanted.find(({ id, type }) => id === diffId && type === "artifact");
+    const manifest = artifact === undefined ? undefined : await images.readConfig(artifact.id);
+    const files = manifest === undefined ? undefined : artifactOf(manifest).files;
+    return await pool.run(
+      { kind: "verify", directory: dirname(layers.rootOf(diffId)), diffId, limits, files },
+      { signal },
+    );
+  };
   const looks = diffIds.map((diffId) => ({ diffId, verdict: look(diffId) }));
   for (const { verdict } of looks) verdict.catch(() => undefined); // heard of below, unless the caller has gone
   try {

@@ -2,20 +2,35 @@ import type { Digest } from "../digest.ts";
 import { type ImageDocument, parseImageDocument } from "../image-config.ts";
 import { formatPlatform, type Platform, platformRank } from "../platform.ts";
 import type { PullLimits } from "../registry/limits.ts";
+import type { ArtifactFile } from "../registry/manifest.ts";
+import type { ImageType } from "../store/image-record.ts";
 import type { Member } from "./archive.ts";
 import { ArchiveError } from "./archive-error.ts";
 
-/** A layer of an image in an archive, bottom first. */
-export interface ArchivedLayer {
+/** A layer of an image in an archive, bottom first: one member, or the files of an artifact. */
+export type ArchivedLayer = {
   readonly diffId: Digest;
-  readonly member: Member;
   /** How the image's manifest tells of the blob; a docker archive has no manifests. */
   readonly blob: { readonly digest: Digest; readonly mediaType: string } | undefined;
+} & (
+  | { readonly member: Member; readonly files?: undefined }
+  | { readonly member?: undefined; readonly files: readonly ArchivedFile[] }
+);
+
+export interface ArchivedFile extends ArtifactFile {
+  readonly member: Member;
+}
+
+/** Bytes of a layer as the archive has them. */
+export function archivedBytes({ member, files }: ArchivedLayer): number {
+  return files === undefined ? member.size : files.reduce((sum, file) => sum + file.size, 0);
 }
 
 /** An image in an archive. */
 export interface ArchivedImage {
+  readonly type: ImageType;
   readonly id: Digest;
+  /** Of an artifact its manifest. */
   readonly configJson: string;
   readonly platform: Platform;
   /** Absent in a docker archive. */

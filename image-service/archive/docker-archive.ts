@@ -34,7 +34,7 @@ function imageOf(archive: Archive, item: Item, selection: Selection): ArchivedIm
   });
   const { platform } = document;
   const isForeign = !isRunnable(selection, platform);
-  return { id, configJson: json, platform, digests: undefined, layers, names: item.RepoTags, isForeign };
+  return { type: "image", id, configJson: json, platform, digests: undefined, layers, names: item.RepoTags, isForeign };
 }
 
 /**

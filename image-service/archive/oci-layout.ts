@@ -1,11 +1,20 @@
 import * as v from "valibot";
 
 import { type Digest, isDigest } from "../digest.ts";
+import { artifactDocument } from "../image-config.ts";
 import { type Platform, platformRank } from "../platform.ts";
 import { type Descriptor, type Manifest, mediaTypes, parseManifest } from "../registry/manifest.ts";
-import { type Archive, blobPath, readBlob } from "./archive.ts";
+import { type Archive, blobPath, type Member, readBlob } from "./archive.ts";
 import { ArchiveError } from "./archive-error.ts";
-import { type ArchivedImage, checkLayers, checkPlatform, isRunnable, parseConfig, type Selection } from "./contents.ts";
+import {
+  archivedBytes,
+  type ArchivedImage,
+  checkLayers,
+  checkPlatform,
+  isRunnable,
+  parseConfig,
+  type Selection,
+} from "./contents.ts";
 
 const digest = v.custom<Digest>((value) => typeof value === "string" && isDigest(value), "not a digest");
 const layoutIndex = v.object({
@@ -41,8 +50,34 @@ function namesOf({ annotations }: Root): Pick<ArchivedImage, "names" | "bareTag"
   return { names: specified === "" ? [] : [specified] };
 }
 
-function readManifest({ archive, selection }: Reading, wanted: Digest, mediaType: string): Manifest {
-  return parseManifest(readBlob(archive, wanted, selection.limits.manifestBytes), mediaType);
+function memberOf(archive: Archive, { digest: blobDigest, size }: Descriptor): Member {
+  const member = archive.find(blobPath(blobDigest));
+  if (member === undefined) throw new ArchiveError(`it lacks layer ${blobDigest}`);
+  if (member.size !== size) throw new ArchiveError(`layer ${blobDigest} has ${member.size} bytes, not ${size}`);
+  return member;
+}
+
+/** All files of an artifact are one layer, named by its manifest. */
+function artifactOf(
+  { archive, selection, root }: Reading,
+  { files }: Manifest & { kind: "artifact" },
+  manifest: { readonly id: Digest; readonly json: string },
+): ArchivedImage {
+  const { id, json } = manifest;
+  const blob = { digest: id, mediaType: mediaTypes.ociManifest };
+  const layer = { diffId: id, blob, files: files.map((file) => ({ ...file, member: memberOf(archive, file) })) };
+  if (archivedBytes(layer) > selection.limits.layerBytes)
+    throw new ArchiveError(`an artifact is larger than ${selection.limits.layerBytes} bytes`);
+  return {
+    type: "artifact",
+    id,
+    configJson: json,
+    platform: artifactDocument(id).platform,
+    digests: { target: root.digest, manifest: id },
+    layers: [layer],
+    ...namesOf(root),
+    isForeign: false,
+  };
 }
 
 function imageOf(reading: Reading, manifest: Manifest & { kind: "image" }, manifestDigest: Digest): ArchivedImage {
@@ -51,13 +86,12 @@ function imageOf(reading: Reading, manifest: Manifest & { kind: "image" }, manif
   const { json, document } = parseConfig(readBlob(archive, manifest.config.digest, limits.configBytes));
   checkPlatform(selection, document.platform);
   checkLayers(document, manifest.layers.length, limits);
-  const layers = manifest.layers.flatMap(({ digest: blobDigest, mediaType, size }, index) => {
-    const [member, diffId] = [archive.find(blobPath(blobDigest)), document.diffIds[index]];
-    if (member === undefined) throw new ArchiveError(`it lacks layer ${blobDigest}`);
-    if (member.size !== size) throw new ArchiveError(`layer ${blobDigest} has ${member.size} bytes, not ${size}`);
-    return diffId === undefined ? [] : [{ diffId, member, blob: { digest: blobDigest, mediaType } }];
+  const layers = manifest.layers.flatMap((descriptor, index) => {
+    const [member, diffId] = [memberOf(archive, descriptor), document.diffIds[index]];
+    return diffId === undefined ? [] : [{ diffId, member, blob: descriptor }];
   });
   return {
+    type: "image",
     id: manifest.config.digest,
     configJson: json,
     platform: document.platform,
@@ -89,10 +123,11 @@ function isIndex(mediaType: string): boolean {
 
 function imagesBelow(reading: Reading, wanted: Digest, mediaType: string, depth: number): readonly ArchivedImage[] {
   if (depth > maxDepth) throw new ArchiveError(`it has indexes in indexes, more than ${maxDepth} deep`);
-  const manifest = readManifest(reading, wanted, mediaType);
+  const bytes = readBlob(reading.archive, wanted, reading.selection.limits.manifestBytes);
+  const manifest = parseManifest(bytes, mediaType);
   if (manifest.kind === "image") return [imageOf(reading, manifest, wanted)];
   if (manifest.kind === "artifact")
-    throw new ArchiveError(`manifest ${wanted} is that of an artifact, not of an image`);
+    return [artifactOf(reading, manifest, { id: wanted, json: bytes.toString("utf8") })];
   const images = choose(reading, manifest).flatMap((entry) =>
     imagesBelow(reading, entry.digest, entry.mediaType, depth + (isIndex(entry.mediaType) ? 1 : 0)),
   );

@@ -8,10 +8,10 @@ import { describeName, joinPath, parseEntryPath } from "./entry-path.ts";
 import { fileChunks } from "./file-chunks.ts";
 import { LayerError } from "./layer-error.ts";
 import { openFlags, openInRoot, succeeds } from "./root-calls.ts";
-import { skeletonPath } from "./skeleton.ts";
+import { findReplaced } from "./replaced.ts";
+import { layerRootName, skeletonPath } from "./skeleton.ts";
 import type { TarEntry } from "./tar-entry.ts";
 import { createTarReader } from "./tar-reader.ts";
-import { layerRootName } from "./unpack.ts";
 
 export interface Reassembly {
   /** The layer's folder: the skeleton and the unpacked files. */
@@ -21,17 +21,28 @@ export interface Reassembly {
   readonly onEntry?: ((rootFd: number, entry: TarEntry) => void) | undefined;
 }
 
-/** The next part of the archive: bytes, or a file's content. */
-type Part = Buffer | TarEntry;
+/** A file's content: in the layer, or kept aside since another file took its place. */
+interface Content {
+  readonly entry: TarEntry;
+  readonly keptPath: string | undefined;
+}
+
+/** The next part of the archive. */
+type Part = Buffer | Content;
 
 const readBytes = 256 << 10;
 
-function openContent(rootFd: number, entry: TarEntry, limits: PullLimits): number {
-  const path = parseEntryPath(entry.name, limits.pathDepth);
-  let fd = -1;
+function fullPath(entry: TarEntry, limits: PullLimits): string {
+  const { folder, base } = parseEntryPath(entry.name, limits.pathDepth);
+  return joinPath(folder, base);
+}
+
+function openContent(rootFd: number, { entry, keptPath }: Content, limits: PullLimits): number {
   const flags = constants.O_RDONLY | constants.O_NONBLOCK | openFlags.noFollow;
+  if (keptPath !== undefined) return openSync(keptPath, flags);
+  let fd = -1;
   const isThere = succeeds(
-    () => (fd = openInRoot(rootFd, joinPath(path.folder, path.base), flags)),
+    () => (fd = openInRoot(rootFd, fullPath(entry, limits), flags)),
     "ENOENT",
     "ENOTDIR",
     "ELOOP",
@@ -40,8 +51,9 @@ function openContent(rootFd: number, entry: TarEntry, limits: PullLimits): numbe
   return fd;
 }
 
-function* readContent(rootFd: number, entry: TarEntry, limits: PullLimits): Generator<Buffer, void> {
-  const fd = openContent(rootFd, entry, limits);
+function* readContent(rootFd: number, content: Content, limits: PullLimits): Generator<Buffer, void> {
+  const { entry } = content;
+  const fd = openContent(rootFd, content, limits);
   try {
     const status = fstatSync(fd);
     if (!status.isFile() || status.size !== entry.size)
@@ -60,11 +72,14 @@ function* readContent(rootFd: number, entry: TarEntry, limits: PullLimits): Gene
 
 async function* partsOf(rootFd: number, { directory, limits, onEntry }: Reassembly): AsyncGenerator<Part, void> {
   let parts: Part[] = [];
-  let content: TarEntry | undefined;
+  let content: Content | undefined;
+  const replacedAt = findReplaced(directory);
   const sink = {
     begin(entry: TarEntry): void {
       onEntry?.(rootFd, entry);
-      if (entry.size > 0) content = entry;
+      const isFile = entry.kind === "file" || entry.kind === "hardlink";
+      const keptPath = isFile ? replacedAt(fullPath(entry, limits)) : undefined;
+      if (entry.size > 0) content = { entry, keptPath };
     },
     data: (): void => undefined,
     end: (): void => undefined,

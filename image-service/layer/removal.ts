@@ -1,27 +1,33 @@
 import { constants, readdirSync } from "node:fs";
 
 import { syscalls } from "../../native/index.ts";
+import { joinPath } from "./entry-path.ts";
+import type { Replaced } from "./replaced.ts";
 import { fdPath, fileTypes, openFlags, openInRoot } from "./root-calls.ts";
 
 /** What stands at `base`: nothing, a whiteout (character device 0:0), a folder, or anything else. */
-export function kindAt(folderFd: number, base: string): "absent" | "whiteout" | "folder" | "other" {
+export function kindAt(folderFd: number, base: string): "absent" | "whiteout" | "folder" | "file" | "other" {
   const status = syscalls.fstatat(folderFd, base);
   if (status === undefined) return "absent";
   const type = status.mode & fileTypes.mask;
   if (type === fileTypes.directory) return "folder";
+  if (type === fileTypes.regular) return "file";
   const isWhiteout = type === fileTypes.character && status.rdevMajor === 0 && status.rdevMinor === 0;
   return isWhiteout ? "whiteout" : "other";
 }
 
-/** Removes `base` and all below it; symbolic links are removed, never followed. */
-export function removeAt(folderFd: number, base: string): void {
-  if (kindAt(folderFd, base) !== "folder") {
-    syscalls.unlinkat(folderFd, base);
-    return;
-  }
+/**
+ * Removes `base` in a folder, which the archive calls `path`, and all below it; files are kept for the archive's sake.
+ * Symbolic links are removed, never followed.
+ */
+export function removeAt(folderFd: number, base: string, path: string, { keep }: Pick<Replaced, "keep">): void {
+  const kind = kindAt(folderFd, base);
+  if (kind === "file") keep(folderFd, base, path);
+  else if (kind !== "folder") syscalls.unlinkat(folderFd, base);
+  if (kind !== "folder") return;
   const fd = openInRoot(folderFd, base, constants.O_RDONLY | openFlags.directory | openFlags.noFollow);
   try {
-    for (const name of readdirSync(fdPath(fd))) removeAt(fd, name);
+    for (const name of readdirSync(fdPath(fd))) removeAt(fd, name, joinPath(path, name), { keep });
   } finally {
     syscalls.close(fd);
   }

@@ -12,6 +12,7 @@ export const openFlags = {
 export const fileTypes = {
   mask: constants.S_IFMT,
   directory: constants.S_IFDIR,
+  regular: constants.S_IFREG,
   character: constants.S_IFCHR,
   block: constants.S_IFBLK,
   fifo: constants.S_IFIFO,

@@ -20,6 +20,9 @@ const fileName = "skeleton.gz";
 /** Each piece is a gzip member of its own; one stream would be no smaller. */
 const pieceBytes = 256 << 10;
 
+/** Name of the layer's root inside its folder; what else belongs to the layer lies beside it. */
+export const layerRootName = "diff";
+
 /** Where the skeleton of the layer in this folder is, if it has one. */
 export function skeletonPath(directory: string): string {
   return join(directory, fileName);

@@ -7,6 +7,7 @@ import { describeName, type EntryPath, joinPath, parseEntryPath } from "./entry-
 import { createFolders, type Folders, makeImplicitFolder } from "./folders.ts";
 import { LayerError } from "./layer-error.ts";
 import { kindAt, removeAt } from "./removal.ts";
+import type { Replaced } from "./replaced.ts";
 import { fileTypes, openFlags, openInRoot, succeeds } from "./root-calls.ts";
 import type { EntryKind, TarEntry } from "./tar-entry.ts";
 import type { TarSink } from "./tar-reader.ts";
@@ -21,7 +22,7 @@ export interface TreeUsage {
 export interface LayerTree extends TarSink, Disposable {
   /** Gives the folders their owners, modes and times, which unpacking into them would have changed. */
   finish(): TreeUsage;
-  /** Whether the contents of all files of the archive are there: no later entry took the place of an earlier one. */
+  /** Whether the contents of all files of the archive are there, or kept aside: whiteouts have none. */
   isComplete(): boolean;
 }
 
@@ -44,6 +45,7 @@ interface State {
   readonly rootFd: number;
   readonly folders: Folders;
   readonly limits: TreeLimits;
+  readonly replaced: Pick<Replaced, "keep">;
   /** Folders by path; undefined for one that the archive did not name itself. */
   readonly seen: Map<string, Attributes | undefined>;
   file: NewFile | undefined;
@@ -55,8 +57,7 @@ interface State {
 
 /** Makes room for a new entry: what an earlier one put there goes, unless both are folders. */
 function clear(state: State, folderFd: number, path: EntryPath): void {
-  if (kindAt(folderFd, path.base) !== "whiteout") state.isComplete = false;
-  removeAt(folderFd, path.base);
+  removeAt(folderFd, path.base, joinPath(path.folder, path.base), state.replaced);
   state.folders.forget();
 }
 
@@ -226,10 +227,11 @@ function withFile(state: State, work: (file: NewFile) => void): void {
  * own (a character device 0:0, the opaque attribute). Every path is walked by the kernel inside that root, so a link
  * in the layer may point anywhere and still leads nowhere else.
  */
-export function createLayerTree(rootFd: number, limits: TreeLimits): LayerTree {
+export function createLayerTree(rootFd: number, limits: TreeLimits, replaced: State["replaced"]): LayerTree {
   const state: State = {
     rootFd,
     limits,
+    replaced,
     seen: new Map<string, Attributes | undefined>([["", undefined]]),
     folders: createFolders(rootFd, (parentFd, base, path) => {
       makeImplicitFolder(parentFd, base);

@@ -482,22 +482,37 @@ describe("an unpacked layer", () => {
     expect((await bytesOf(directory)).equals(tar)).toBe(true);
   });
 
-  test.each([
+  const file = (name: string, content = ""): TestEntry => ({ name, content });
+  const link = (name: string, target: string): TestEntry => ({ name, type: "1", link: target });
+  const symlink = (name: string, target: string): TestEntry => ({ name, type: "2", link: target });
+  test.each<[string, TestEntry[]]>([
     [
-      "a file that comes twice",
-      [
-        { name: "f", content: "1" },
-        { name: "f", content: "2" },
-      ],
+      "a file that comes thrice",
+      [file("f", "1"), file("f", "22"), file("f"), file("g", "x".repeat(300_000)), file("g")],
     ],
-    [
-      "a file in the place of a folder",
-      [
-        { name: "f/a", content: "1" },
-        { name: "f", content: "2" },
-      ],
-    ],
-    ["a whiteout with content", [{ name: ".wh.f", content: "1" }]],
+    ["a file in the place of a folder", [file("f/a", "1"), file("f/b/a", "2"), file("f/a", "3"), file("f", "4")]],
+    ["a folder in the place of a file", [file("f", "1"), file("f", "2"), { name: "f/", type: "5" }, file("f/a", "3")]],
+    ["a file that other names keep", [file("f", "1"), link("g", "f"), file("f", "2"), file("g", "3"), link("f", "g")]],
+    ["links and devices that give way", [symlink("f", "x"), file("f", "1"), { name: "f", type: "6" }, file("f", "2")]],
+  ])("in which %s take each other's place is made again all the same", async (_, entries) => {
+    const tar = makeTar(entries);
+    const directory = await unpackIn(tar);
+    expect((await bytesOf(directory)).equals(tar)).toBe(true);
+    expect(await verify(directory, tar)).toBeUndefined();
+  });
+
+  test("counts what it keeps for its archive", async () => {
+    const tar = makeTar([file("f", "x".repeat(100_000)), file("f", "y".repeat(50_000)), file("e"), file("e")]);
+    const directory = await mkdtemp(join(scratch, "layer-"));
+    const usage = await unpackLayer(cut(tar, 512), { directory, diffId: sha256(tar), limits: defaultLimits });
+    const [blocks] = (await exec(["du", "--summarize", "--block-size=512", directory])).toString().split("\t");
+    const [inodes] = (await exec(["du", "--summarize", "--inodes", directory])).toString().split("\t");
+    expect(usage).toMatchObject({ usedBytes: Number(blocks) * 512, inodes: Number(inodes) });
+  });
+
+  test.each<[string, TestEntry[]]>([
+    ["a file that comes under two names", [file("a/f", "1"), symlink("b", "a"), file("b/f", "22"), file("g", "3")]],
+    ["a whiteout with content", [file(".wh.f", "1")]],
   ])("with %s cannot be made again, and has no skeleton", async (_, entries) => {
     const directory = await unpackIn(makeTar(entries));
     await expect(bytesOf(directory)).rejects.toThrow("ENOENT");

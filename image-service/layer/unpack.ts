@@ -6,7 +6,9 @@ import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { decompress } from "./decompress.ts";
 import { LayerError } from "./layer-error.ts";
-import { createSkeleton } from "./skeleton.ts";
+import { reassembleLayer } from "./reassemble.ts";
+import { createReplaced, type Replaced } from "./replaced.ts";
+import { createSkeleton, layerRootName, type Skeleton } from "./skeleton.ts";
 import { createTarReader } from "./tar-reader.ts";
 import { createLayerTree, type TreeUsage } from "./tree.ts";
 
@@ -30,8 +32,31 @@ export interface UnpackedFile {
   readonly bytes: AsyncGenerator<Buffer, void>;
 }
 
-/** Name of the layer's root inside its folder. */
-export const layerRootName = "diff";
+/** Whether the archive can be made again: where its paths led through links, a file may have stood under two names. */
+async function isRemade({ directory, diffId, limits }: UnpackTarget): Promise<boolean> {
+  const hash = createDigestHash(diffId);
+  try {
+    for await (const chunk of reassembleLayer({ directory, limits })) hash.update(chunk);
+  } catch (thrown) {
+    if (thrown instanceof LayerError) return false;
+    throw thrown;
+  }
+  return finishDigest(diffId, hash) === diffId;
+}
+
+/** Keeps what the archive can be made of again, if it can; answers the room it takes, with the layer's own folder. */
+async function keepArchive(
+  target: UnpackTarget,
+  skeleton: Skeleton,
+  { isComplete, replaced }: { readonly isComplete: boolean; readonly replaced: Replaced },
+): Promise<TreeUsage> {
+  const skeletonBytes = skeleton.finish();
+  const isWanted = isComplete && (replaced.isEmpty() || (await isRemade(target)));
+  if (!isWanted) skeleton.discard();
+  const { usedBytes, inodes } = replaced.finish(isWanted);
+  const folderBytes = lstatSync(target.directory).blocks * 512;
+  return { usedBytes: usedBytes + folderBytes + (isWanted ? skeletonBytes : 0), inodes: inodes + (isWanted ? 2 : 1) };
+}
 
 async function unpackInto(
   rootFd: number,
@@ -39,7 +64,8 @@ async function unpackInto(
   target: UnpackTarget,
 ): Promise<UnpackedLayer> {
   const { limits, diffId } = target;
-  using tree = createLayerTree(rootFd, limits);
+  using replaced = createReplaced(target.directory);
+  using tree = createLayerTree(rootFd, limits, replaced);
   using skeleton = createSkeleton(target.directory);
   const reader = createTarReader(tree, limits, { onSkeleton: (bytes) => skeleton.add(bytes) });
   const hash = createDigestHash(diffId);
@@ -56,11 +82,7 @@ async function unpackInto(
   const actual = finishDigest(diffId, hash);
   if (actual !== diffId) throw new LayerError(`the layer unpacks to ${actual}, the image config says ${diffId}`);
   const usage = tree.finish();
-  const own = { usedBytes: lstatSync(target.directory).blocks * 512, inodes: 1 };
-  if (tree.isComplete()) {
-    own.usedBytes += skeleton.finish();
-    own.inodes += 1;
-  } else skeleton.discard();
+  const own = await keepArchive(target, skeleton, { isComplete: tree.isComplete(), replaced });
   return { usedBytes: usage.usedBytes + own.usedBytes, inodes: usage.inodes + own.inodes, uncompressedBytes };
 }
 
@@ -69,7 +91,8 @@ async function placeInto(
   files: Iterable<UnpackedFile>,
   { directory, limits, onProgress }: UnpackTarget,
 ): Promise<UnpackedLayer> {
-  using tree = createLayerTree(rootFd, limits);
+  using replaced = createReplaced(directory); // stays empty: no two files have one path
+  using tree = createLayerTree(rootFd, limits, replaced);
   let uncompressedBytes = 0;
   for (const { path, size, bytes } of files) {
     tree.begin({ ...plainFile, name: path, size });

@@ -3,10 +3,10 @@ import { constants } from "node:fs";
 import { type FileStatus, SyscallError, syscalls } from "../../native/index.ts";
 import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
-import { describeName, parseEntryPath } from "./entry-path.ts";
+import { describeName, type EntryPath, joinPath, parseEntryPath } from "./entry-path.ts";
 import { LayerError } from "./layer-error.ts";
 import { reassembleLayer } from "./reassemble.ts";
-import { fileTypes, openDirectory } from "./root-calls.ts";
+import { fileTypes, openDirectory, succeeds } from "./root-calls.ts";
 import type { EntryKind, TarEntry } from "./tar-entry.ts";
 import { whiteoutPrefix } from "./tree.ts";
 
@@ -16,6 +16,9 @@ export interface LayerToVerify {
   readonly limits: PullLimits;
   readonly onProgress?: ((bytes: number) => void) | undefined;
 }
+
+/** One is told; the rest only has to outlast those that later members make void. */
+const maxFaults = 1024;
 
 const typeBits: Readonly<Record<EntryKind, number | undefined>> = {
   file: constants.S_IFREG,
@@ -36,10 +39,10 @@ function isAsArchived(status: FileStatus, entry: TarEntry): boolean {
 }
 
 /** What is wrong with a member on the disk, besides its content. */
-function faultOf(rootFd: number, entry: TarEntry, limits: PullLimits): string | undefined {
-  const path = parseEntryPath(entry.name, limits.pathDepth);
+function faultOf(rootFd: number, entry: TarEntry, path: EntryPath): string | undefined {
   if (path.base.startsWith(whiteoutPrefix)) return undefined;
-  const folderFd = openDirectory(rootFd, path.folder);
+  let folderFd: number | undefined;
+  succeeds(() => (folderFd = openDirectory(rootFd, path.folder)), "ENOTDIR");
   if (folderFd === undefined) return "is missing";
   try {
     const status = syscalls.fstatat(folderFd, path.base);
@@ -60,9 +63,14 @@ async function verifyContent(layer: LayerToVerify, faults: Map<string, string>):
   const hash = createDigestHash(diffId);
   let bytes = 0;
   const onEntry = (rootFd: number, entry: TarEntry): void => {
-    const fault = faultOf(rootFd, entry, limits);
-    if (fault === undefined) faults.delete(entry.name);
-    else faults.set(entry.name, fault); // the last member of a name is the one that counts
+    const place = parseEntryPath(entry.name, limits.pathDepth);
+    const path = joinPath(place.folder, place.base);
+    const fault = faultOf(rootFd, entry, place);
+    // The last member of a path is the one that counts, and takes along what was below it, unless it is a folder.
+    faults.delete(path);
+    if (entry.kind !== "directory")
+      for (const below of faults.keys()) if (below.startsWith(`${path}/`)) faults.delete(below);
+    if (fault !== undefined && faults.size < maxFaults) faults.set(path, fault);
   };
   for await (const chunk of reassembleLayer({ directory, limits, onEntry })) {
     hash.update(chunk);

@@ -37,7 +37,8 @@ export interface ArtifactFile extends Descriptor {
 export type Manifest =
   | { readonly kind: "index"; readonly entries: readonly (Descriptor & { readonly platform: Platform | undefined })[] }
   | { readonly kind: "image"; readonly config: Descriptor; readonly layers: readonly Descriptor[] }
-  | { readonly kind: "artifact"; readonly files: readonly ArtifactFile[] };
+  /** `others` are its config and the blobs without a name. */
+  | { readonly kind: "artifact"; readonly files: readonly ArtifactFile[]; readonly others: readonly Descriptor[] };
 
 const digest = v.custom<Digest>(
   (value) => typeof value === "string" && isDigest(value),
@@ -126,10 +127,13 @@ function imageManifest(json: unknown): Manifest {
 
 /** What is no image by its config is an artifact; blobs without a name are no files. */
 function artifactManifest(json: unknown, config: Descriptor): Manifest {
-  const files = check(artifact, json, "the manifest").layers.flatMap(({ annotations, ...blob }) => {
+  const files: ArtifactFile[] = [];
+  const others: Descriptor[] = [config];
+  for (const { annotations, ...blob } of check(artifact, json, "the manifest").layers) {
     const path = titles.map((title) => annotations[title]).find((title) => title !== undefined && title !== "");
-    return path === undefined ? [] : [{ ...blob, path: cleanPath(path) }];
-  });
+    if (path === undefined) others.push(blob);
+    else files.push({ ...blob, path: cleanPath(path) });
+  }
   if (files.length === 0)
     throw new RegistryFailure(
       "unsupported",
@@ -140,7 +144,7 @@ function artifactManifest(json: unknown, config: Descriptor): Manifest {
     if (taken.has(path)) throw new RegistryFailure("invalid", `the artifact has two files ${JSON.stringify(path)}`);
     taken.add(path);
   }
-  return { kind: "artifact", files };
+  return { kind: "artifact", files, others };
 }
 
 /** A path below the artifact's root; what overlayfs or its users read a meaning into is refused. */

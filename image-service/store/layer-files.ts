@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Logger } from "../../cri-api/index.ts";
 import { type Digest, digestFileName, digestOfFileName } from "../digest.ts";
 import type { ImageHost } from "../host.ts";
-import { layerRootName } from "../layer/unpack.ts";
+import { layerRootName } from "../layer/skeleton.ts";
 import { type LayerInfo, type LayerRecord, parseLayerRecord } from "./layer-record.ts";
 
 /** Fills an empty folder with a layer below `diff`. */

@@ -4,17 +4,17 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 
 import { Code, CriError } from "../../cri-api/index.ts";
-import { openArchive } from "../archive/archive.ts";
+import { type Member, openArchive } from "../archive/archive.ts";
 import { ArchiveError } from "../archive/archive-error.ts";
 import type { ArchivedImage } from "../archive/contents.ts";
 import { readDockerArchive } from "../archive/docker-archive.ts";
 import { nameImages } from "../archive/names.ts";
 import { readOciLayout } from "../archive/oci-layout.ts";
-import { createDigestHash, finishDigest } from "../digest.ts";
+import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import { decompress, detectCompression } from "../layer/decompress.ts";
 import { fileChunks } from "../layer/file-chunks.ts";
 import { LayerError } from "../layer/layer-error.ts";
-import { unpackLayer } from "../layer/unpack.ts";
+import { unpackArtifact, type UnpackedLayer, unpackLayer, type UnpackTarget } from "../layer/unpack.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { RegistryFailure } from "../registry/failure.ts";
 import { storageFailure } from "../storage-failure.ts";
@@ -72,17 +72,26 @@ export async function runReadArchive(job: ReadArchiveJob, signal: AbortSignal): 
   }
 }
 
-/** The bytes of a layer, held against the digest that the manifest gives them. */
-async function* checked({ path, layer }: UnpackJob): AsyncGenerator<Buffer, void> {
-  const { member, blob } = layer;
-  const hash = blob === undefined ? undefined : createDigestHash(blob.digest);
+/** The bytes of a blob, held against the digest that the manifest gives them. */
+async function* checked(path: string, member: Member, digest: Digest): AsyncGenerator<Buffer, void> {
+  const hash = createDigestHash(digest);
   for await (const chunk of fileChunks(path, member)) {
-    hash?.update(chunk);
+    hash.update(chunk);
     yield chunk;
   }
-  if (blob === undefined || hash === undefined) return;
-  const actual = finishDigest(blob.digest, hash);
-  if (actual !== blob.digest) throw new LayerError(`blob ${blob.digest} has the digest ${actual}`);
+  const actual = finishDigest(digest, hash);
+  if (actual !== digest) throw new LayerError(`blob ${digest} has the digest ${actual}`);
+}
+
+async function fill({ path, layer }: UnpackJob, target: UnpackTarget): Promise<UnpackedLayer> {
+  const { member, files, blob } = layer;
+  if (files === undefined)
+    return await unpackLayer(
+      blob === undefined ? fileChunks(path, member) : checked(path, member, blob.digest),
+      target,
+    );
+  const contents = files.map((file) => ({ ...file, bytes: checked(path, file.member, file.digest) }));
+  return await unpackArtifact(contents, target);
 }
 
 /** Unpacks a layer out of an archive. */
@@ -91,7 +100,7 @@ export async function runUnpack(job: UnpackJob, signal: AbortSignal): Promise<La
   const { diffId } = layer;
   try {
     const onProgress = (): void => signal.throwIfAborted();
-    return { ...(await unpackLayer(checked(job), { directory, diffId, limits, onProgress })), host: "" };
+    return { ...(await fill(job, { directory, diffId, limits, onProgress })), host: "" };
   } catch (thrown) {
     signal.throwIfAborted();
     throw archiveFailure(thrown, `${job.what}: layer ${diffId}`);

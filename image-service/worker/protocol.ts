@@ -6,6 +6,7 @@ import type { UnpackedLayer } from "../layer/unpack.ts";
 import type { ImageReference } from "../reference.ts";
 import type { Endpoint, NetworkSettings } from "../registry/endpoint.ts";
 import type { PullLimits, RetryPolicy } from "../registry/limits.ts";
+import type { ArtifactFile } from "../registry/manifest.ts";
 import type { LayerDescriptor, Resolution, ResolveOptions } from "../registry/resolve.ts";
 import type { Token } from "../registry/tokens.ts";
 import type { ImageSignature } from "../trust/signature.ts";
@@ -72,21 +73,26 @@ export interface UnpackJob {
   readonly limits: PullLimits;
 }
 
-/** Gives the archive of an unpacked layer, in pieces, and fails at its end when that is not what was unpacked. */
-export interface ReassembleJob {
-  readonly kind: "reassemble";
-  readonly what: string;
+/** A layer on the disk. */
+export interface StoredLayer {
   readonly directory: string;
   readonly diffId: Digest;
   readonly limits: PullLimits;
 }
 
+/** Gives the archive of an unpacked layer, in pieces, and fails at its end when that is not what was unpacked. */
+export interface ReassembleJob extends StoredLayer {
+  readonly kind: "reassemble";
+  readonly what: string;
+  /** Of an artifact's layer, this one file instead. */
+  readonly file?: ArtifactFile | undefined;
+}
+
 /** Holds an unpacked layer against its digest. */
-export interface VerifyJob {
+export interface VerifyJob extends StoredLayer {
   readonly kind: "verify";
-  readonly directory: string;
-  readonly diffId: Digest;
-  readonly limits: PullLimits;
+  /** Of an artifact's layer, whose files have digests of their own. */
+  readonly files?: readonly ArtifactFile[] | undefined;
 }
 
 export type Job = ResolveJob | LayerJob | SignaturesJob | ReadArchiveJob | UnpackJob | ReassembleJob | VerifyJob;

@@ -1,12 +1,16 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 
 import { Code, CriError } from "../../cri-api/index.ts";
 import { createDigestHash, finishDigest } from "../digest.ts";
+import { describeName } from "../layer/entry-path.ts";
+import { fileChunks } from "../layer/file-chunks.ts";
 import { LayerError } from "../layer/layer-error.ts";
 import { reassembleLayer } from "../layer/reassemble.ts";
-import { skeletonPath } from "../layer/skeleton.ts";
+import { layerRootName, skeletonPath } from "../layer/skeleton.ts";
 import { verifyLayer } from "../layer/verify.ts";
-import type { ReassembleJob, Verdict, VerifyJob } from "./protocol.ts";
+import type { ArtifactFile } from "../registry/manifest.ts";
+import type { ReassembleJob, StoredLayer, Verdict, VerifyJob } from "./protocol.ts";
 import type { JobEvents } from "./registry-jobs.ts";
 
 const pieceBytes = 256 << 10;
@@ -30,33 +34,73 @@ async function* pieces(chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array
   if (filled > 0) yield piece.slice(0, filled);
 }
 
-/** Unpacked by an earlier version, an artifact's, or an archive whose members took each other's place. */
+/** Unpacked by an earlier version, or an archive that no skeleton is enough for. */
 const noSkeleton = "it was unpacked without what its archive needs";
 
+/** The bytes of an artifact's file, held against its digest. */
+async function* fileBytes(directory: string, { path, digest }: ArtifactFile): AsyncGenerator<Buffer, void> {
+  const hash = createDigestHash(digest);
+  const whole = join(directory, layerRootName, path);
+  if (!existsSync(whole)) throw new LayerError(`file ${describeName(path)} is missing`);
+  for await (const chunk of fileChunks(whole)) {
+    hash.update(chunk);
+    yield chunk;
+  }
+  const actual = finishDigest(digest, hash);
+  if (actual !== digest) throw new LayerError(`file ${describeName(path)} has the digest ${actual}`);
+}
+
+async function* archiveBytes({ directory, diffId, limits }: StoredLayer): AsyncGenerator<Buffer, void> {
+  const hash = createDigestHash(diffId);
+  for await (const chunk of reassembleLayer({ directory, limits })) {
+    hash.update(chunk);
+    yield chunk;
+  }
+  const actual = finishDigest(diffId, hash);
+  if (actual !== diffId) throw new LayerError(`its content has the digest ${actual}`);
+}
+
 export async function runReassemble(
-  { what, directory, diffId, limits }: ReassembleJob,
+  job: ReassembleJob,
   { onPiece }: Pick<JobEvents, "onPiece">,
   signal: AbortSignal,
 ): Promise<undefined> {
-  if (!existsSync(skeletonPath(directory)))
+  const { what, directory, file } = job;
+  if (file === undefined && !existsSync(skeletonPath(directory)))
     throw new CriError(Code.FailedPrecondition, `${what}: ${noSkeleton}; remove the image and pull it again`);
-  const hash = createDigestHash(diffId);
   try {
-    for await (const piece of pieces(reassembleLayer({ directory, limits }))) {
+    for await (const piece of pieces(file === undefined ? archiveBytes(job) : fileBytes(directory, file))) {
       signal.throwIfAborted();
-      hash.update(piece);
       await onPiece(piece);
     }
-    const actual = finishDigest(diffId, hash);
-    if (actual !== diffId) throw new LayerError(`its content has the digest ${actual}`);
   } catch (thrown) {
     if (!(thrown instanceof LayerError)) throw thrown;
     throw new CriError(Code.DataLoss, `${what}: it is damaged: ${thrown.message}`, { cause: thrown });
   }
 }
 
+async function verifyFiles(
+  directory: string,
+  files: readonly ArtifactFile[],
+  onProgress: () => void,
+): Promise<string | undefined> {
+  try {
+    for (const file of files) for await (const _ of fileBytes(directory, file)) onProgress();
+    return undefined;
+  } catch (thrown) {
+    if (thrown instanceof LayerError) return thrown.message;
+    throw thrown;
+  }
+}
+
 export async function runVerify(job: VerifyJob, signal: AbortSignal): Promise<Verdict> {
+  const { directory, files } = job;
+  const onProgress = (): void => signal.throwIfAborted();
+  if (files !== undefined) return verdictOf(await verifyFiles(directory, files, onProgress));
   if (!existsSync(skeletonPath(job.directory))) return { outcome: "unchecked", detail: noSkeleton };
-  const detail = await verifyLayer({ ...job, onProgress: () => signal.throwIfAborted() });
+  return verdictOf(await verifyLayer({ ...job, onProgress }));
+}
+
+function verdictOf(detail: string | undefined): Verdict {
   return detail === undefined ? { outcome: "whole", detail: "" } : { outcome: "damaged", detail };
 }

@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 
 import { Code, CriError } from "../../cri-api/index.ts";
+import { archivedBytes } from "../archive/contents.ts";
 import type { Token } from "../registry/tokens.ts";
 import { type ImageThread, type PendingJob, startImageThread } from "./image-thread.ts";
 import type { Job, JobResult, LayerProgress } from "./protocol.ts";
@@ -54,7 +55,7 @@ function layersOn(thread: ImageThread): number {
 
 function sizeOf(job: Job): number {
   if (job.kind === "layer") return job.layer.size;
-  return job.kind === "unpack" ? job.layer.member.size : 0;
+  return job.kind === "unpack" ? archivedBytes(job.layer) : 0;
 }
 
 /** Bytes that the thread's layers came with: each takes its thread for as long as it is large. */
