@@ -1,6 +1,7 @@
 import path from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { useDaemon } from "./harness/fixture.ts";
+import { startContainerd } from "./harness/containerd.ts";
 import { nodeProgram, repository } from "./harness/repository.ts";
 import { runCommand, tryCommand } from "./harness/run-command.ts";
 
@@ -133,6 +134,44 @@ describe("images travel as archives", () => {
     await berth.removePod(pod.id);
   });
 
+  test("from Berth to containerd and back, and from containerd's own pulls, several in one archive", async () => {
+    await using containerd = await startContainerd(at("containerd"));
+    const names = [berth.image("layers"), berth.image("busybox")];
+    for (const name of names) await succeed("pull", name);
+    const ids = await Promise.all(names.map(idOf));
+    await succeed("export", ...names, "-o", at("both.tar"));
+    await removeImages();
+    await containerd.ctr("images", "import", "--no-unpack", at("both.tar"));
+    await containerd.ctr("images", "export", at("ctr.tar"), ...names);
+    await succeed("import", at("ctr.tar"));
+    expect(await Promise.all(names.map(idOf))).toEqual(ids);
+    await removeImages();
+    for (const name of [...names, berth.image("index")]) await containerd.ctr("content", "fetch", "--plain-http", name);
+    await containerd.ctr("images", "export", at("fetched.tar"), ...names, berth.image("index"));
+    await runCommand(["gzip", "-1", at("fetched.tar")]);
+    await succeed("import", at("fetched.tar.gz"));
+    expect(await Promise.all(names.map(idOf))).toEqual(ids);
+    const indexId = await idOf(berth.image("index"));
+    await removeImages();
+    await succeed("pull", berth.image("index"));
+    expect(await idOf(berth.image("index"))).toBe(indexId);
+  });
+
+  test("an artifact as an OCI layout that skopeo copies to a registry and back", async () => {
+    const name = berth.image("artifact");
+    await succeed("pull", name);
+    const id = await idOf(name);
+    await succeed("export", name, "-o", at("artifact.tar"));
+    await removeImages();
+    const copy = `${name}-copy`;
+    await skopeo("copy", "--quiet", "--dest-tls-verify=false", `oci-archive:${at("artifact.tar")}`, `docker://${copy}`);
+    await succeed("pull", copy);
+    expect(await idOf(copy)).toBe(id);
+    await removeImages();
+    await succeed("import", at("artifact.tar"));
+    expect(await idOf(name)).toBe(id);
+  });
+
   test("what is refused leaves nothing", async () => {
     const before = await berth.findTraces();
     await runCommand(["sh", "-c", `head -c 100000 /dev/urandom > ${at("noise")}`]);
@@ -140,6 +179,10 @@ describe("images travel as archives", () => {
     expect({ exitCode, stderr }).toMatchObject({
       exitCode: 1,
       stderr: expect.stringMatching(/^berth: cannot import the archive: .+\n$/u) as string,
+    });
+    expect(await images("export", berth.image("busybox"), "-o", at("noise"))).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(/^berth: EEXIST: file already exists.+\n$/u) as string,
     });
     await runCommand(["rm", at("noise")]);
     await berth.expectNothingNew(before);

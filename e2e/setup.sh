@@ -61,7 +61,7 @@ install_node_modules() {
 
 # Fetched here, since the tests run in a network namespace that reaches nothing.
 unpack_newer_packages() {
-  sh cni/sid-plugins.sh .cache/cni-sid >&2 && sh e2e/newer-runtimes.sh .cache/newer-runtimes >&2
+  sh cni/sid-plugins.sh .cache/cni-sid >&2 && sh e2e/newer-runtimes.sh .cache/newer-runtimes >&2 && sh e2e/containerd.sh
 }
 
 mount_hugetlb() {

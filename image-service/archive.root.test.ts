@@ -331,7 +331,9 @@ describe("what is exported", () => {
     const file = join(scratch, "second/layers", `sha256-${hex(artifact.id)}`, "diff/README.md");
     expect(readFileSync(file, "utf8")).toBe("read me");
     const look = async (): Promise<unknown> =>
-      (await gather(second.verifyImages(createTestCall(), { images: ["models/a:1"], repair: false }))).map(({ outcome }) => outcome);
+      (await gather(second.verifyImages(createTestCall(), { images: ["models/a:1"], repair: false }))).map(
+        ({ outcome }) => outcome,
+      );
     expect(await look()).toEqual(["whole"]);
     await writeFile(file, "read it");
     expect(await look()).toEqual(["damaged"]);

@@ -26,10 +26,12 @@ export async function importImages({ client, names: [file = "-"], flags, termina
   }
 }
 
-async function exportToFile(pieces: AsyncIterable<berth.ExportImagesResponse>, path: string): Promise<void> {
+type Pieces = AsyncIterable<berth.ExportImagesResponse>;
+
+async function exportToFile(path: string, startExport: () => Pieces): Promise<void> {
   await using file = await open(path, "wx", 0o644);
   try {
-    for await (const { chunk } of pieces) await file.writeFile(chunk);
+    for await (const { chunk } of startExport()) await file.writeFile(chunk);
   } catch (thrown) {
     await rm(path, { force: true }); // half an archive is none
     throw thrown;
@@ -40,7 +42,7 @@ async function exportToFile(pieces: AsyncIterable<berth.ExportImagesResponse>, p
 export async function exportImages({ client, names, flags, terminal }: Invocation): Promise<void> {
   if (flags.output === undefined && "isTTY" in terminal.out && terminal.out.isTTY === true)
     throw new UsageError("an archive is nothing for a terminal: redirect it, or name a file with -o");
-  const pieces = client.stream("ExportImages", { images: names });
-  if (flags.output !== undefined && flags.output !== "-") return await exportToFile(pieces, flags.output);
-  for await (const { chunk } of pieces) await write(terminal.out, chunk);
+  const startExport = (): Pieces => client.stream("ExportImages", { images: names });
+  if (flags.output !== undefined && flags.output !== "-") return await exportToFile(flags.output, startExport);
+  for await (const { chunk } of startExport()) await write(terminal.out, chunk);
 }
