@@ -14,6 +14,16 @@ export function createClock(nowMs: () => number = Date.now): Clock {
   };
 }
 
+/**
+ * Now, or just after the youngest of `elders` where the system's clock was set back: kubelet takes the youngest sandbox
+ * of a pod, and the youngest container of a name, for the one that counts.
+ */
+export function createdAfter(elders: Iterable<{ readonly createdAtNs: bigint }>): bigint {
+  let latestNs = nowNs();
+  for (const { createdAtNs } of elders) if (createdAtNs >= latestNs) latestNs = createdAtNs + 1n;
+  return latestNs;
+}
+
 /** Now, in nanoseconds since the epoch. */
 export function nowNs(): bigint {
   return BigInt(Date.now()) * 1_000_000n;

@@ -6,7 +6,7 @@ import type { RootfsOwner } from "../image-service/index.ts";
 import { removeTree } from "../native/index.ts";
 import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
 import { resolveCdiDevices } from "./cdi-devices.ts";
-import { nowNs } from "./clock.ts";
+import { createdAfter } from "./clock.ts";
 import { logPathOf, prepareLog } from "./container-log-path.ts";
 import { resolveDevices, resolveMounts } from "./container-sources.ts";
 import { buildSpec, lookUpUser } from "./container-spec.ts";
@@ -17,6 +17,7 @@ import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
 import { mountImageVolumes, unmountImageVolumes } from "./image-volumes.ts";
 import { openPidNamespace } from "./pid-namespace.ts";
+import { podContainers } from "./pod-containers.ts";
 import { runtimeOf } from "./runtimes.ts";
 import { requireReadySandbox } from "./sandbox-list.ts";
 import { isPrivilegedSandbox } from "./sandbox.ts";
@@ -53,6 +54,7 @@ export async function createContainer(
     const userSpecifiedImage = config.image?.userSpecifiedImage || imageName;
     await host.images.requireAllowed({ image, userSpecifiedImage, namespace }, signal);
     const id = randomBytes(32).toString("hex");
+    const elders = podContainers(sandbox, host).filter((other) => other.config.metadata?.name === metadata.name);
     const container = {
       state: "creating",
       id,
@@ -60,7 +62,7 @@ export async function createContainer(
       name,
       config,
       runtime: sandbox.runtime,
-      createdAtNs: nowNs(),
+      createdAtNs: createdAfter(elders),
       imageId: image.id,
       imageRef: image.repoDigests[0] ?? image.id,
       logPath: logPathOf(config, sandbox.config),

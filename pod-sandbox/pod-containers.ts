@@ -12,16 +12,20 @@ export interface Records {
 
 /** Statuses of all containers of a pod, those of its earlier sandboxes too: kubelet takes the list for the whole pod. */
 export function podContainerStatuses(sandbox: Sandbox, records: Records): readonly Init<cri.ContainerStatus>[] {
-  const ids = new Set([sandbox.id]);
-  for (const other of records.sandboxes.all()) if (isSamePod(other, sandbox)) ids.add(other.id);
-  return records.containers
-    .all()
-    .filter((container): container is KnownContainer => container.state !== "creating" && ids.has(container.sandboxId))
+  return podContainers(sandbox, records)
+    .filter((container): container is KnownContainer => container.state !== "creating")
     .map(toCriContainerStatus);
 }
 
+/** All containers of a pod, those of its earlier sandboxes too. */
+export function podContainers(sandbox: Sandbox, records: Records): readonly Container[] {
+  const ids = new Set([sandbox.id]);
+  for (const other of records.sandboxes.all()) if (isSamePod(other, sandbox)) ids.add(other.id);
+  return records.containers.all().filter(({ sandboxId }) => ids.has(sandboxId));
+}
+
 /** Whether two sandboxes are attempts at one pod. */
-export function isSamePod(one: Sandbox, other: Sandbox): boolean {
+export function isSamePod(one: Pick<Sandbox, "id" | "config">, other: Pick<Sandbox, "id" | "config">): boolean {
   const [a, b] = [one.config.metadata, other.config.metadata];
   if (!a || !b || a.uid === "") return one.id === other.id;
   return a.uid === b.uid && a.name === b.name && a.namespace === b.namespace;

@@ -56,9 +56,7 @@ function verboseInfo(host: Host): Record<string, string> {
   return {
     config: toInfoJson({ rootDir: root, stateDir: state, cgroupDriver, defaultRuntime, runtimes }),
     network: toInfoJson(host.network.status()),
-    imagePulls: toInfoJson(
-      host.images.pullsInProgress().map((pull) => ({ ...pull, elapsedMs: Date.now() - pull.startedAtMs })),
-    ),
+    imagePulls: toInfoJson(host.images.pullsInProgress()),
     objects: toInfoJson({ podSandboxes: host.sandboxes.list().length, containers: host.containers.list().length }),
   };
 }

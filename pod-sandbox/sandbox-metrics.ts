@@ -2,6 +2,7 @@ import type { Call, cri, Init } from "../cri-api/index.ts";
 import { readBlockDeviceNames, readCgroupCounters } from "../oci/index.ts";
 import type { CgroupCounters } from "../oci/index.ts";
 import { containerSubjects } from "./container-stats.ts";
+import { nowNs } from "./clock.ts";
 import { isLive } from "./container.ts";
 import type { LiveContainer } from "./container.ts";
 import type { Host } from "./host.ts";
@@ -46,8 +47,8 @@ export async function listPodSandboxMetrics(
     readNetworks(sandboxes, host),
     readBlockDeviceNames(),
   ]);
-  const nowNs = host.clock();
-  const measure = (id: string): Measured => ({ ...nothing, counters: counters.get(id), nowNs, deviceNames });
+  const readAtNs = nowNs();
+  const measure = (id: string): Measured => ({ ...nothing, counters: counters.get(id), nowNs: readAtNs, deviceNames });
   return {
     podMetrics: sandboxes.map((sandbox) => ({
       podSandboxId: sandbox.id,

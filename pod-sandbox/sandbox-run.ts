@@ -3,13 +3,14 @@ import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
-import { nowNs } from "./clock.ts";
+import { createdAfter } from "./clock.ts";
 import { chooseRuntime } from "./host.ts";
 import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import type { SandboxPaths } from "./layout.ts";
 import { attachmentOf, usesHostNetwork } from "./network.ts";
 import { removePauseProcess, startPauseProcess } from "./pause.ts";
+import { isSamePod } from "./pod-containers.ts";
 import { removeSandboxFiles, writeSandboxFiles } from "./sandbox-files.ts";
 import { pinSandboxNamespaces, unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
 import { advanceSandbox, namespaceOptionsOf, sandboxBase, sandboxName } from "./sandbox.ts";
@@ -43,18 +44,20 @@ export async function runPodSandbox(
   selinuxLabelsOf(host, { config }); // refuses malformed options before anything is made
   const podSandboxId = await host.creations.join(call, { name, group: "pod sandboxes" }, async (signal) => {
     requireNetwork(host, config);
+    const id = randomBytes(32).toString("hex");
+    const elders = host.sandboxes.all().filter((other) => isSamePod(other, { id, config }));
     const sandbox = {
       state: "creating",
-      id: randomBytes(32).toString("hex"),
+      id,
       name,
       config,
       runtimeHandler: request.runtimeHandler,
       runtime: runtime.handler,
-      createdAtNs: nowNs(),
+      createdAtNs: createdAfter(elders),
       ...selinuxLevelFor(config, host),
     } as const;
     await createSandbox({ ...call, signal }, sandbox, host);
-    return sandbox.id;
+    return id;
   });
   return { podSandboxId };
 }

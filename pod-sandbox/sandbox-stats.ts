@@ -3,6 +3,7 @@ import { readInterfaceCounters } from "../native/index.ts";
 import type { InterfaceCounters } from "../native/index.ts";
 import { cgroupPathsOfParent } from "../oci/index.ts";
 import { containerSubjects, statsOf } from "./container-stats.ts";
+import { nowNs } from "./clock.ts";
 import type { Container } from "./container.ts";
 import { toCriUsage } from "./cri-usage.ts";
 import type { Host } from "./host.ts";
@@ -118,7 +119,7 @@ export async function readNetworks(
 function toCriPodStats(reading: PodReading, host: Host): Init<cri.PodSandboxStats> {
   const { sandbox, containers, samples, sample, interfaces } = reading;
   const { id, config } = sandbox;
-  const timestamp = sample?.timestampNs ?? BigInt(Date.now()) * 1_000_000n;
+  const timestamp = sample?.timestampNs ?? nowNs();
   const usage = sample && toCriUsage(sample);
   return {
     attributes: { id, metadata: config.metadata, labels: config.labels, annotations: config.annotations },

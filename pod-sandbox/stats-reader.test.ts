@@ -16,8 +16,8 @@ async function makeCgroup() {
   return { spend, subject: (id: string) => ({ id, locate: vi.fn(async () => ({ unified, controllers: {} })) }) };
 }
 
-it("knows the mean rate since the sample before, and looks for the cgroups once", async () => {
-  vi.useFakeTimers({ toFake: ["Date"], now: 1_000_000 });
+it("knows the mean rate since the sample before, whoever sets the clock, and looks for the cgroups once", async () => {
+  vi.useFakeTimers({ toFake: ["Date", "hrtime"], now: 1_000_000 });
   onTestFinished(() => void vi.useRealTimers());
   const { spend, subject } = await makeCgroup();
   const one = subject("one");
@@ -25,14 +25,18 @@ it("knows the mean rate since the sample before, and looks for the cgroups once"
   const rate = async () => (await stats.read([one])).get("one")?.usageNanoCores;
 
   expect(await rate()).toBeUndefined();
-  vi.setSystemTime(1_002_000);
+  vi.advanceTimersByTime(2000);
   await spend(2_000_000);
   expect(await rate()).toBe(500_000_000n); // one second of two
-  vi.setSystemTime(1_002_010);
+  vi.advanceTimersByTime(10);
   expect(await rate()).toBe(0n);
-  vi.setSystemTime(1_003_000);
+  vi.advanceTimersByTime(990);
   await spend(3_000_000);
   expect(await rate()).toBe(1_000_000_000n); // not since the one 10 ms later
+  vi.setSystemTime(0);
+  vi.advanceTimersByTime(4000);
+  await spend(4_000_000);
+  expect(await rate()).toBe(250_000_000n);
   expect(one.locate).toHaveBeenCalledTimes(1);
 });
 

@@ -1,5 +1,6 @@
 import { readCgroupUsages } from "../oci/index.ts";
 import type { CgroupPaths, ContainerUsage } from "../oci/index.ts";
+import { nowNs } from "./clock.ts";
 
 /** Something that cgroups count: a container, a pod. */
 export interface Subject {
@@ -25,7 +26,13 @@ export interface StatsReader {
 
 interface Known {
   readonly cgroups: CgroupPaths;
-  last: { readonly timestampNs: bigint; readonly cpuUsageNs: bigint } | undefined;
+  last: (Pick<Instant, "atNs"> & { readonly cpuUsageNs: bigint }) | undefined;
+}
+
+/** When a sample was taken, on the clock that nobody sets and on the one that people read. */
+interface Instant {
+  readonly atNs: bigint;
+  readonly timestampNs: bigint;
 }
 
 /** Rates over a shorter time are noise. */
@@ -42,12 +49,12 @@ export function createStatsReader(): StatsReader {
     return cgroups;
   }
 
-  function toSample(id: string, usage: ContainerUsage, timestampNs: bigint): Sample {
+  function toSample(id: string, usage: ContainerUsage, { atNs, timestampNs }: Instant): Sample {
     const subject = known.get(id);
     const last = subject?.last;
-    const elapsedNs = last ? timestampNs - last.timestampNs : 0n;
+    const elapsedNs = last ? atNs - last.atNs : 0n;
     const { cpuUsageNs } = usage;
-    if (subject && (!last || elapsedNs >= shortestIntervalNs)) subject.last = { timestampNs, cpuUsageNs };
+    if (subject && (!last || elapsedNs >= shortestIntervalNs)) subject.last = { atNs, cpuUsageNs };
     const spentNs = last && cpuUsageNs > last.cpuUsageNs ? cpuUsageNs - last.cpuUsageNs : 0n;
     return {
       ...usage,
@@ -65,11 +72,11 @@ export function createStatsReader(): StatsReader {
         return cgroups ? [{ id, cgroups }] : [];
       });
       const usages = await readCgroupUsages(found.map(({ cgroups }) => cgroups));
-      const timestampNs = BigInt(Date.now()) * 1_000_000n;
+      const instant = { atNs: process.hrtime.bigint(), timestampNs: nowNs() };
       const samples = new Map<string, Sample>();
       for (const [index, { id }] of found.entries()) {
         const usage = usages[index];
-        if (usage) samples.set(id, toSample(id, usage, timestampNs));
+        if (usage) samples.set(id, toSample(id, usage, instant));
       }
       return samples;
     },
