@@ -12,7 +12,7 @@ const intervalMs = 250;
 function toMessage(pull: PullProgress): Init<berth.PullProgress> {
   return {
     ...pull,
-    elapsedMs: BigInt(Date.now() - pull.startedAtMs),
+    elapsedMs: BigInt(pull.elapsedMs),
     layers: BigInt(pull.layers),
     layersDone: BigInt(pull.layersDone),
     totalBytes: BigInt(pull.totalBytes),

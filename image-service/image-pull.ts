@@ -127,9 +127,9 @@ async function fetchLayers(pull: Pull, wanted: readonly LayerDescriptor[], acces
 const logIntervalMs = 15_000;
 
 /** A pull as the log tells it: the speed is that of the whole. */
-function loggedOf({ startedAtMs, ...facts }: PullProgress): object {
-  const elapsedMs = Math.max(Date.now() - startedAtMs, 1);
-  return { ...facts, elapsedMs, bytesPerSecond: Math.round((facts.downloadedBytes * 1000) / elapsedMs) };
+function loggedOf(progress: PullProgress): object {
+  const { downloadedBytes, elapsedMs } = progress;
+  return { ...progress, bytesPerSecond: Math.round((downloadedBytes * 1000) / Math.max(elapsedMs, 1)) };
 }
 
 type Resolved = Extract<Resolution, { kind: "resolved" }>;

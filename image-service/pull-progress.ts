@@ -9,7 +9,7 @@ export interface PullProgress {
   readonly phase: "resolving" | "fetching";
   /** The host that answered; the first one tried while nobody has. */
   readonly host: string;
-  readonly startedAtMs: number;
+  readonly elapsedMs: number;
   readonly layers: number;
   /** Layers that are in the store, those that were there before included. */
   readonly layersDone: number;
@@ -44,22 +44,21 @@ export interface PullTracker {
 const speedMarkMs = 5000;
 
 /** Tells a speed from totals that only grow. */
-function createSpeedometer(startedAtMs: number): (totalBytes: number) => number {
-  const marks = { before: { atMs: startedAtMs, bytes: 0 }, last: { atMs: startedAtMs, bytes: 0 } };
-  return (bytes) => {
-    const atMs = Date.now();
+function createSpeedometer(): (totalBytes: number, atMs: number) => number {
+  const marks = { before: { atMs: 0, bytes: 0 }, last: { atMs: 0, bytes: 0 } };
+  return (bytes, atMs) => {
     if (atMs - marks.last.atMs >= speedMarkMs) {
       marks.before = marks.last;
       marks.last = { atMs, bytes };
     }
-    const elapsedMs = atMs - marks.before.atMs;
-    return elapsedMs <= 0 ? 0 : Math.round(((bytes - marks.before.bytes) * 1000) / elapsedMs);
+    const sinceMs = atMs - marks.before.atMs;
+    return sinceMs <= 0 ? 0 : Math.round(((bytes - marks.before.bytes) * 1000) / sinceMs);
   };
 }
 
 export function trackPull(image: string, host: string): PullTracker {
-  const startedAtMs = Date.now();
-  const speedOf = createSpeedometer(startedAtMs);
+  const startedAtMs = performance.now(); // the system's clock may be set meanwhile
+  const speedOf = createSpeedometer();
   const byLayer = new Map<Digest, LayerProgress>();
   const state = { phase: "resolving" as PullProgress["phase"], host, layers: 0, layersDone: 0, totalBytes: 0 };
   return {
@@ -83,8 +82,9 @@ export function trackPull(image: string, host: string): PullTracker {
         downloadedBytes += layer.downloadedBytes;
         unpackedBytes += layer.unpackedBytes;
       }
-      const bytesPerSecond = speedOf(downloadedBytes);
-      return { image, startedAtMs, ...state, downloadedBytes, unpackedBytes, bytesPerSecond };
+      const elapsedMs = Math.round(performance.now() - startedAtMs);
+      const bytesPerSecond = speedOf(downloadedBytes, elapsedMs);
+      return { image, elapsedMs, ...state, downloadedBytes, unpackedBytes, bytesPerSecond };
     },
   };
 }

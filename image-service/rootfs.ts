@@ -57,8 +57,14 @@ interface Rootfs {
   /** Of the image it was made of, and of those that are its volumes. */
   readonly holds: LayerHold[];
   size: TreeSize;
-  measuredAtMs: number;
+  measured: Instant;
   isMeasuring: boolean;
+}
+
+/** On the clock that people read, and on the one that nobody sets. */
+interface Instant {
+  readonly dateMs: number;
+  readonly atMs: number;
 }
 
 interface State extends RootfsParts {
@@ -90,9 +96,12 @@ function inBackground(state: State, work: Promise<unknown>): void {
   state.background.add(quiet);
 }
 
-function add(state: State, containerId: string, diffIds: readonly Digest[], measuredAtMs: number): void {
+const now = (): Instant => ({ dateMs: Date.now(), atMs: performance.now() });
+const never: Instant = { dateMs: 0, atMs: -Infinity };
+
+function add(state: State, containerId: string, diffIds: readonly Digest[], measured: Instant): void {
   const hold = state.layers.holdMounted(diffIds);
-  state.containers.set(containerId, { holds: [hold], size: emptySize, measuredAtMs, isMeasuring: false });
+  state.containers.set(containerId, { holds: [hold], size: emptySize, measured, isMeasuring: false });
 }
 
 async function remove(state: State, containerId: string, target: string, signal: AbortSignal): Promise<void> {
@@ -106,7 +115,7 @@ async function create(state: State, containerId: string, image: StoredImage, pla
   if (state.containers.has(containerId))
     throw new CriError(Code.AlreadyExists, `container ${quote(containerId)} has a root filesystem already`);
   const plan = { ...place, ...layersOf(state, image) };
-  add(state, containerId, idsOf(plan), Date.now());
+  add(state, containerId, idsOf(plan), now());
   try {
     await mountRootfs(state.host, rootfsHome(state.directory, containerId), plan);
   } catch (thrown) {
@@ -151,19 +160,19 @@ async function measure(state: State, containerId: string, rootfs: Rootfs): Promi
     rootfs.size = { usedBytes: own.usedBytes + volumes.usedBytes, inodes: own.inodes + volumes.inodes };
   } finally {
     rootfs.isMeasuring = false;
-    rootfs.measuredAtMs = Date.now();
+    rootfs.measured = now();
   }
 }
 
 function usage(state: State, containerId: string): RootfsUsage | undefined {
   const rootfs = state.containers.get(containerId);
   if (rootfs === undefined) return undefined;
-  const isOld = Date.now() - rootfs.measuredAtMs > usageMaxAgeMs;
+  const isOld = performance.now() - rootfs.measured.atMs > usageMaxAgeMs;
   if (isOld && !rootfs.isMeasuring) inBackground(state, measure(state, containerId, rootfs));
   return {
     usedBytes: BigInt(rootfs.size.usedBytes),
     inodesUsed: BigInt(rootfs.size.inodes),
-    timestampNs: BigInt(rootfs.measuredAtMs || Date.now()) * 1_000_000n,
+    timestampNs: BigInt(rootfs.measured.dateMs || Date.now()) * 1_000_000n,
     mountpoint: state.mountpoint,
   };
 }
@@ -173,7 +182,7 @@ export async function openRootfsStore(parts: RootfsParts): Promise<RootfsStore> 
   const state: State = { ...parts, containers: new Map(), background: new Set(), lock: createKeyedLock() };
   await mkdir(parts.directory, { recursive: true, mode: 0o700 });
   for (const containerId of await readdir(parts.directory))
-    add(state, containerId, await readRootfsLayers(rootfsHome(parts.directory, containerId)), 0);
+    add(state, containerId, await readRootfsLayers(rootfsHome(parts.directory, containerId)), never);
   return {
     async create(containerId, image, place) {
       checkId(containerId);

@@ -35,12 +35,16 @@ interface InFlight {
   readonly done: Promise<Status>;
 }
 
-/** setTimeout may fire this much ahead of the clock that the deadline is read from. */
+/** setTimeout may fire this much ahead of the clock that the deadline is held against. */
 const timerSlackMs = 5;
 
-function whyCancelled(surface: Surface): CriError {
-  const deadlineMs = Number(surface.getDeadline());
-  return Date.now() + timerSlackMs >= deadlineMs
+/** On the clock that nobody sets: the system's may change while the call is under way. */
+function deadlineOf(surface: Surface): number {
+  return performance.now() + Number(surface.getDeadline()) - Date.now();
+}
+
+function whyCancelled(deadlineAtMs: number): CriError {
+  return performance.now() + timerSlackMs >= deadlineAtMs
     ? new CriError(Code.DeadlineExceeded, "the caller's deadline passed")
     : new CriError(Code.Canceled, "the caller went away");
 }
@@ -99,7 +103,8 @@ export function createCalls(parts: CallsParts): Calls {
       count += 1;
       const requestId = `${boot}-${count}`;
       const controller = new AbortController();
-      const onCancelled = (): void => controller.abort(whyCancelled(surface));
+      const deadlineAtMs = deadlineOf(surface);
+      const onCancelled = (): void => controller.abort(whyCancelled(deadlineAtMs));
       surface.once("cancelled", onCancelled);
       if (surface.cancelled) onCancelled();
       const log = parts.log.child({ requestId, rpc: method.name });

@@ -38,11 +38,6 @@ export function imageFamilies(images: MeasuredImages): readonly Family[] {
     ofPulls("berth_image_pull_layers", "Layers of its image.", pulls, (pull) => pull.layers),
     ofPulls("berth_image_pull_layers_done", "Layers of it in the store.", pulls, (pull) => pull.layersDone),
     ofPulls("berth_image_pull_bytes_per_second", "Its speed of late.", pulls, (pull) => pull.bytesPerSecond),
-    ofPulls(
-      "berth_image_pull_seconds",
-      "Time since its start.",
-      pulls,
-      (pull) => (Date.now() - pull.startedAtMs) / 1000,
-    ),
+    ofPulls("berth_image_pull_seconds", "Time since its start.", pulls, (pull) => pull.elapsedMs / 1000),
   ];
 }

@@ -9,7 +9,7 @@ const pull = {
   image: 'docker.io/library/"odd"',
   phase: "fetching",
   host: "docker.io",
-  startedAtMs: Date.now() - 2000,
+  elapsedMs: 2000,
   layers: 8,
   layersDone: 3,
   totalBytes: 200,
