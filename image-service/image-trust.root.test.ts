@@ -146,6 +146,15 @@ function claim(type: string, digest: string, reference: string, more: object = {
 const image = makeImage([makeTar([{ name: "hello", content: "hello" }])]);
 const digest = sha256(image.manifest);
 
+/** A registry that has the image as `a/b:1`, and a node that looks for signatures where `places` says. */
+async function openNode(places: string): Promise<{ registry: TestRegistry; service: ImageService; name: string }> {
+  const registry = cleanup.use(await startDockerRegistry());
+  await pushToRegistry(registry, "a/b:1", image);
+  await write("registries.d/default.yaml", `default-docker:\n  ${places}\n`);
+  const service = await openService({ [registry.host]: { insecure: true } });
+  return { registry, service, name: `${registry.host}/a/b:1` };
+}
+
 describe("policies", () => {
   test("without a policy of its own the node accepts every image, and one that is configured has to be there", async () => {
     await using registry = await startFakeRegistry();
@@ -225,11 +234,7 @@ describe("OpenPGP signatures", () => {
   let name: string;
 
   beforeEach(async () => {
-    registry = cleanup.use(await startDockerRegistry());
-    await pushToRegistry(registry, "a/b:1", image);
-    name = `${registry.host}/a/b:1`;
-    service = await openService({ [registry.host]: { insecure: true } });
-    await write("registries.d/default.yaml", `default-docker:\n  lookaside: file://${scratch}/signatures\n`);
+    ({ registry, service, name } = await openNode(`lookaside: file://${scratch}/signatures`));
     await trustKey("vendor@example.com");
   });
 
@@ -406,6 +411,33 @@ describe("OpenPGP signatures", () => {
     expect(seen.at(-1)).toMatch(/signature-2$/);
   });
 
+  test("signatures that a registry keeps itself count, and those beside it do not", async () => {
+    await using keeper = await startFakeRegistry();
+    keeper.push("a/b", "1", image);
+    const own = `${keeper.host}/a/b:1`;
+    const content = (await signed(good(own))).toString("base64");
+    const kept = { schemaVersion: 2, name: `${digest}@${"1".repeat(32)}`, type: "atomic", content };
+    let signatures: unknown[] = [];
+    keeper.intercept = ({ request, response, proceed }) => {
+      const path = request.url ?? "";
+      if (path === "/v2/") response.writeHead(200, { "x-registry-supports-signatures": "1" }).end("{}");
+      else if (path === `/extensions/v2/a/b/signatures/${digest}`) response.end(JSON.stringify({ signatures }));
+      else proceed();
+    };
+    const node = await openService({ [keeper.host]: { insecure: true } });
+    await putSignature(1, await signed(good(own)));
+    expect(await refusal(pull(node, own))).toContain("there is none");
+    for (const unknown of [{ schemaVersion: 3 }, { type: "other" }]) {
+      signatures = [{ ...kept, ...unknown }];
+      expect(await refusal(pull(node, own))).toContain("there is none");
+    }
+    signatures = [{ ...kept, content: "%" }];
+    expect(await refusal(pull(node, own))).toMatch(/signatures cannot be read: .*malformed at "signatures.0.content"/);
+    signatures = [{ ...kept, content: (await signed(good(own), "other@example.com")).toString("base64") }, kept];
+    expect(await pull(node, own)).toBe(image.id);
+    await use(node, image.id, own);
+  });
+
   test("files that contradict each other or are not understood are told", async () => {
     await write("registries.d/more.yaml", "default-docker:\n  lookaside: file:///x\n");
     expect(await refusal(pull(service, name))).toContain("once more");
@@ -467,11 +499,7 @@ describe("sigstore signatures", () => {
   let name: string;
 
   beforeEach(async () => {
-    registry = cleanup.use(await startDockerRegistry());
-    await pushToRegistry(registry, "a/b:1", image);
-    name = `${registry.host}/a/b:1`;
-    service = await openService({ [registry.host]: { insecure: true } });
-    await write("registries.d/default.yaml", "default-docker:\n  use-sigstore-attachments: true\n");
+    ({ registry, service, name } = await openNode("use-sigstore-attachments: true"));
     await trustKey(pairs.p256.publicKey);
   });
 

@@ -11,7 +11,7 @@ export { examineRegistries } from "./registries/registries.ts";
 export type { ImageConfig } from "./image-config.ts";
 export type { StoredImage } from "./store/image-record.ts";
 /** Signature policies, for whoever looks at them before they count. */
-export { parsePolicy, type Policy } from "./trust/policy.ts";
+export { type KeySource, parsePolicy, type Policy, type Requirement } from "./trust/policy.ts";
 export { defaultPolicyPath } from "./trust/policy-files.ts";
 /** A wish to use an image, for the signature policy to allow. */
 export type { ImageUse } from "./image-allow.ts";

@@ -1,11 +1,12 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
-import { Code } from "../cri-api/index.ts";
+import { Code, type cri } from "../cri-api/index.ts";
 import * as native from "../native/index.ts";
 import { createImageService, type ImageService } from "./index.ts";
 import {
@@ -16,6 +17,7 @@ import {
   makeTar,
   noTrust,
   startFakeRegistry,
+  type TestImage,
   writeRegistries,
 } from "./testing.ts";
 
@@ -42,10 +44,10 @@ afterEach(async () => {
   await cleanup.disposeAsync();
 });
 
-async function pull(name: string): Promise<string> {
+async function pull(name: string, auth: cri.AuthConfig | null = null): Promise<string> {
   const { imageRef } = await service.pullImage(createTestCall(), {
     image: { image: name, annotations: {}, userSpecifiedImage: "", runtimeHandler: "", imageRef: "" },
-    auth: null,
+    auth,
     sandboxConfig: null,
   });
   return imageRef ?? "";
@@ -108,16 +110,61 @@ describe("a foreign layer", () => {
     expect(await pull(`${registry.host}/a/b:1`)).toBe(image.id);
   });
 
-  test("is not looked for where the image says, and the error tells so", async () => {
-    registry.push("a/b", "1", image);
-    const digest = image.layers[0]?.digest ?? "";
+  /** The registry lacks the layer, a second host has what `answer` gives; both ask for a password first. */
+  async function elsewhere(answer: (blob: Buffer) => Buffer, more: readonly string[] = []): Promise<TestImage> {
+    const other = cleanup.use(await startFakeRegistry());
+    const tar = makeTar([{ name: "a", content: "foreign" }]);
+    const at = (path: string): string => `http://${other.host}/${path}`;
+    const named = makeImage([tar], { layerType, urls: [...more, at("moved")] });
+    const digest = named.layers[0]?.digest ?? "";
+    registry.push("a/b", "1", named);
+    registry.intercept = ({ request, response, proceed }) => {
+      if (request.headers.authorization === undefined)
+        response.writeHead(401, { "www-authenticate": 'Basic realm="r"' }).end();
+      else if (request.url?.includes(digest)) response.writeHead(404).end();
+      else proceed();
+    };
+    other.intercept = ({ request, response }) => {
+      asked.push(request);
+      if (request.url === "/moved") response.writeHead(302, { location: at("blob"), "set-cookie": "a=b" }).end();
+      else response.writeHead(200).end(answer(named.blobs.get(digest) ?? Buffer.alloc(0)));
+    };
+    return named;
+  }
+  const asked: IncomingMessage[] = [];
+  const secret = {
+    username: "u",
+    password: "s3cret",
+    auth: "",
+    serverAddress: "",
+    identityToken: "",
+    registryToken: "",
+  };
+
+  test("comes from where the image says if the registry lacks it, and no secret goes there", async () => {
+    const named = await elsewhere((blob) => blob, ["ftp://x.example/a", "file:///etc/passwd", "no address"]);
+    expect(await pull(`${registry.host}/a/b:1`, secret)).toBe(named.id);
+    expect(asked.map(({ url }) => url)).toEqual(["/moved", "/blob"]);
+    for (const { headers } of asked)
+      expect(Object.keys(headers).toSorted()).toEqual(["accept", "connection", "host", "user-agent"]);
+  });
+
+  test("is held against its digest wherever it comes from", async () => {
+    await elsewhere((blob) => Buffer.alloc(blob.length, "x"));
+    await expect(pull(`${registry.host}/a/b:1`, secret)).rejects.toMatchObject({ code: Code.DataLoss });
+    expect(await readdir(join(scratch, "root/layers"))).toEqual([]);
+  });
+
+  test.each(["http://u:p@127.0.0.1:1/a", "gopher://127.0.0.1/a"])("is not looked for at %s", async (url) => {
+    const named = makeImage([makeTar([{ name: "a", content: "foreign" }])], { layerType, urls: [url] });
+    const digest = named.layers[0]?.digest ?? "";
+    registry.push("a/b", "1", named);
     registry.intercept = ({ request, response, proceed }) => {
       if (request.url?.includes(digest)) response.writeHead(404).end();
       else proceed();
     };
-    await expect(pull(`${registry.host}/a/b:1`)).rejects.toMatchObject({
-      code: Code.NotFound,
-      message: expect.stringContaining("the registry alone is asked"),
-    });
+    const refusal = await pull(`${registry.host}/a/b:1`).catch((thrown: unknown) => thrown);
+    expect(refusal).toMatchObject({ code: Code.NotFound, message: expect.stringContaining("(a foreign one)") });
+    expect(refusal).toMatchObject({ message: expect.not.stringContaining("127.0.0.1:1") });
   });
 });

@@ -103,6 +103,8 @@ export interface TestImageOptions {
   readonly docker?: boolean;
   readonly compress?: (tar: Buffer) => Buffer;
   readonly layerType?: string;
+  /** Where else the layers are. */
+  readonly urls?: readonly string[];
   readonly architecture?: string;
   /** Said of the layers instead of the truth. */
   readonly diffIds?: readonly string[];
@@ -138,7 +140,12 @@ export function makeImage(tars: readonly Buffer[], options: TestImageOptions = {
         digest: sha256(config),
         size: config.length,
       },
-      layers: layers.map(({ digest, size }) => ({ mediaType: options.layerType ?? layerType, digest, size })),
+      layers: layers.map(({ digest, size }) => ({
+        mediaType: options.layerType ?? layerType,
+        digest,
+        size,
+        ...(options.urls === undefined ? {} : { urls: options.urls }),
+      })),
     }),
   );
   return { id: sha256(config), blobs, manifest, mediaType, architecture, layers };

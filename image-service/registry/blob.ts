@@ -11,7 +11,7 @@ import { retryDelayMs } from "./retry.ts";
 import type { RegistrySession } from "./session.ts";
 
 export interface BlobDownload {
-  readonly session: RegistrySession;
+  readonly session: Pick<RegistrySession, "get">;
   readonly descriptor: Descriptor;
   readonly policy: RetryPolicy;
   readonly signal: AbortSignal;

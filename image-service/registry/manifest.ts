@@ -29,6 +29,16 @@ export interface Descriptor {
   readonly size: number;
 }
 
+/** A layer's blob, and for one that registries need not have, where else it is. */
+export interface LayerBlob extends Descriptor {
+  readonly urls: readonly string[];
+}
+
+/** Whether registries may do without the layer. */
+export function isForeign(mediaType: string): boolean {
+  return /\.(?:foreign|nondistributable)\./.test(mediaType);
+}
+
 /** A file of an artifact: the blob and where it goes. */
 export interface ArtifactFile extends Descriptor {
   readonly path: string;
@@ -36,7 +46,7 @@ export interface ArtifactFile extends Descriptor {
 
 export type Manifest =
   | { readonly kind: "index"; readonly entries: readonly (Descriptor & { readonly platform: Platform | undefined })[] }
-  | { readonly kind: "image"; readonly config: Descriptor; readonly layers: readonly Descriptor[] }
+  | { readonly kind: "image"; readonly config: Descriptor; readonly layers: readonly LayerBlob[] }
   /** `others` are its config and the blobs without a name. */
   | { readonly kind: "artifact"; readonly files: readonly ArtifactFile[]; readonly others: readonly Descriptor[] };
 
@@ -64,7 +74,12 @@ const index = v.object({
     v.maxLength(1024),
   ),
 });
-const image = v.object({ config: descriptorSchema, layers: v.array(descriptorSchema) });
+const maxUrls = 8;
+const urls = v.nullish(v.array(v.pipe(v.string(), v.maxLength(2048))), []);
+const image = v.object({
+  config: descriptorSchema,
+  layers: v.array(v.object({ ...descriptorSchema.entries, urls })),
+});
 const artifact = v.object({
   layers: v.array(
     v.object({ ...descriptorSchema.entries, annotations: v.nullish(v.record(v.string(), v.string()), {}) }),
@@ -122,7 +137,17 @@ function imageManifest(json: unknown): Manifest {
       `layer ${layer.digest} ${why}: ${JSON.stringify(layer.mediaType.slice(0, 128))}`,
     );
   }
-  return { kind: "image", config, layers };
+  const blobs = layers.map((layer) => ({ ...layer, urls: isForeign(layer.mediaType) ? webAddresses(layer.urls) : [] }));
+  return { kind: "image", config, layers: blobs };
+}
+
+/** Those that can be asked, without what would be a secret. */
+function webAddresses(given: readonly string[]): readonly string[] {
+  return given.slice(0, maxUrls).flatMap((text) => {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const isWeb = url !== undefined && /^https?:$/.test(url.protocol) && url.username + url.password === "";
+    return isWeb ? [url.href] : [];
+  });
 }
 
 /** What is no image by its config is an artifact; blobs without a name are no files. */

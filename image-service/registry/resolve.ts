@@ -11,6 +11,7 @@ import {
   chooseManifest,
   type ArtifactFile,
   type Descriptor,
+  type LayerBlob,
   type Manifest,
   mediaTypeOf,
   mediaTypes,
@@ -19,7 +20,7 @@ import {
 import { retrying } from "./retry.ts";
 import type { RegistrySession } from "./session.ts";
 
-export interface LayerDescriptor extends Descriptor {
+export interface LayerDescriptor extends LayerBlob {
   readonly diffId: Digest;
   /** Of an artifact, which is one layer: the files that make it up. */
   readonly files?: readonly ArtifactFile[];
@@ -106,9 +107,9 @@ function layersOf(
     throw new RegistryFailure("invalid", `the image has more than ${options.limits.layers} layers`);
   if (document.diffIds.length !== manifest.layers.length)
     throw new RegistryFailure("invalid", "the manifest and the image config count their layers differently");
-  return manifest.layers.flatMap(({ mediaType, digest, size }, index) => {
+  return manifest.layers.flatMap((layer, index) => {
     const diffId = document.diffIds[index];
-    return diffId === undefined ? [] : [{ mediaType, digest, size, diffId }];
+    return diffId === undefined ? [] : [{ ...layer, diffId }];
   });
 }
 
@@ -117,7 +118,7 @@ function artifactLayer(files: readonly ArtifactFile[], digest: Digest, limits: P
   const size = files.reduce((sum, file) => sum + file.size, 0);
   if (size > limits.layerBytes)
     throw new RegistryFailure("invalid", `the artifact is larger than ${limits.layerBytes} bytes`);
-  return { mediaType: mediaTypes.ociManifest, digest, diffId: digest, size, files };
+  return { mediaType: mediaTypes.ociManifest, digest, diffId: digest, size, urls: [], files };
 }
 
 function parseConfig(configJson: string): ReturnType<typeof parseImageDocument> {

@@ -4,6 +4,7 @@ import type { Endpoint, NetworkSettings } from "./endpoint.ts";
 import { type Outcome, RegistryFailure } from "./failure.ts";
 import { headerOf, type Http, type HttpResponse, readBody } from "./http.ts";
 import type { PullLimits } from "./limits.ts";
+import { redirectStatuses } from "./redirects.ts";
 import { parseRetryAfter } from "./retry.ts";
 import { basicAuthorization, requestToken } from "./token-request.ts";
 import type { TokenCache } from "./tokens.ts";
@@ -12,7 +13,10 @@ import type { TokenCache } from "./tokens.ts";
 export interface RegistrySession {
   /** Once the host has answered, with the one scheme that it speaks. */
   readonly endpoint: Endpoint;
-  /** GET below `/v2/<repository>/`; resolves on 200 and 206 only, anything else is a RegistryFailure. */
+  /**
+   * GET below `/v2/<repository>/`, or of a path from the host's root; resolves on 200 and 206 only, anything else is a
+   * RegistryFailure.
+   */
   get(path: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<HttpResponse>;
 }
 
@@ -27,7 +31,6 @@ export interface SessionParts {
 const maxRedirects = 8;
 /** A scope worth asking for on a registry's word: a proxy may name the repository otherwise, never another action. */
 const pullScope = /^repository:[^\s,]{1,512}:pull$/;
-const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 const outcomeByStatus: Readonly<Partial<Record<number, Outcome>>> = {
   401: "unauthorized",
   403: "denied",
@@ -59,7 +62,8 @@ async function errorDetail(response: HttpResponse): Promise<string> {
   }
 }
 
-async function statusFailure({ response, isOwnOrigin }: Exchange): Promise<RegistryFailure> {
+/** What an answer means that is not the content asked for; its body is read. */
+export async function statusFailure({ response, isOwnOrigin }: Exchange): Promise<RegistryFailure> {
   const { status } = response;
   const detail = await errorDetail(response);
   if (!isOwnOrigin && (status === 401 || status === 403))
@@ -164,7 +168,8 @@ export function createSession(parts: SessionParts): RegistrySession {
     signal: AbortSignal,
   ): Promise<OwnExchange> {
     const { address, apiPath, repository, query } = endpoint;
-    const url = new URL(`${scheme}://${address}${apiPath}/${repository}/${path}${query}`);
+    const whole = path.startsWith("/") ? path : `${apiPath}/${repository}/${path}`;
+    const url = new URL(`${scheme}://${address}${whole}${query}`);
     const secret = authorization.current();
     return { ...(await follow(parts, url, headers, { secret, signal })), origin: url.origin };
   }

@@ -26,7 +26,7 @@ describe("parsePolicy", () => {
       { type: "exactRepository", dockerRepository: "example.com/a" },
       { type: "remapIdentity", prefix: "mirror:5000/x", signedPrefix: "example.com" },
     ];
-    const requirements = [
+    const requirements: ({ type: string } & Record<string, unknown>)[] = [
       ...accept,
       ...reject,
       ...identities.map((signedIdentity) => ({
@@ -43,6 +43,8 @@ describe("parsePolicy", () => {
         fulcio: { caData: key, oidcIssuer: "https://i", subjectEmail: "a@b" },
         rekorPublicKeyData: key,
       },
+      { type: "sigstoreSigned", pki: { caRootsPath: "/ca", subjectEmail: "a@b" } },
+      { type: "sigstoreSigned", pki: { caRootsData: key, caIntermediatesPath: "/i", subjectHostname: "b.example" } },
     ];
     const parsed = parse({ default: requirements });
     expect(parsed.default.map(({ type }) => type)).toEqual(requirements.map(({ type }) => type));
@@ -55,8 +57,8 @@ describe("parsePolicy", () => {
   });
 
   test("what cannot be checked is kept as a refusal of its own scope", () => {
-    const pki = { type: "sigstoreSigned", pki: { caRootsPath: "/ca", subjectEmail: "a@b" } };
-    expect(parse(withRequirement(pki)).default).toEqual([{ type: "unsupported", what: "sigstoreSigned with pki" }]);
+    const base = { type: "signedBaseLayer", baseLayerIdentity: { type: "matchExact" } };
+    expect(parse(withRequirement(base)).default).toEqual([{ type: "unsupported", what: "signedBaseLayer" }]);
   });
 
   test.each([
@@ -112,6 +114,23 @@ describe("parsePolicy", () => {
     [
       "fulcio without an issuer",
       withRequirement({ type: "sigstoreSigned", fulcio: { caData: key, subjectEmail: "e" }, rekorPublicKeyData: key }),
+    ],
+    ["pki without roots", withRequirement({ type: "sigstoreSigned", pki: { subjectEmail: "e" } })],
+    ["pki without a subject", withRequirement({ type: "sigstoreSigned", pki: { caRootsPath: "/ca" } })],
+    [
+      "pki with a log",
+      withRequirement({
+        type: "sigstoreSigned",
+        pki: { caRootsPath: "/ca", subjectEmail: "e" },
+        rekorPublicKeyPath: "/r",
+      }),
+    ],
+    [
+      "pki with intermediates twice",
+      withRequirement({
+        type: "sigstoreSigned",
+        pki: { caRootsPath: "/ca", subjectEmail: "e", caIntermediatesPath: "/i", caIntermediatesData: key },
+      }),
     ],
     [
       "two logs",

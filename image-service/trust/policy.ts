@@ -20,13 +20,21 @@ export interface FulcioTrust {
   readonly subjectEmail: string;
 }
 
+/** Who may have been given a certificate by an authority of the operator's own, and by whom. */
+export interface PkiTrust {
+  readonly roots: KeySource;
+  readonly intermediates: KeySource | undefined;
+  readonly subjectEmail: string | undefined;
+  readonly subjectHostname: string | undefined;
+}
+
 /** One requirement; an image has to meet all of those that apply to it. */
 export type Requirement =
   | { readonly type: "insecureAcceptAnything" | "reject" }
   | { readonly type: "signedBy"; readonly keys: KeySource; readonly signedIdentity: SignedIdentity }
   | {
       readonly type: "sigstoreSigned";
-      readonly signer: { readonly keys: KeySource } | { readonly fulcio: FulcioTrust };
+      readonly signer: { readonly keys: KeySource } | { readonly fulcio: FulcioTrust } | { readonly pki: PkiTrust };
       readonly rekor: KeySource | undefined;
       readonly signedIdentity: SignedIdentity;
     }
@@ -144,6 +152,30 @@ const fulcio = v.pipe(
     return { ca, oidcIssuer, subjectEmail };
   }),
 );
+const pki = v.pipe(
+  v.strictObject({
+    caRootsPath: v.optional(path),
+    caRootsData: v.optional(base64),
+    caIntermediatesPath: v.optional(path),
+    caIntermediatesData: v.optional(base64),
+    subjectEmail: v.optional(text),
+    subjectHostname: v.optional(text),
+  }),
+  v.check((given) => countOf(given.caRootsPath, given.caRootsData) === 1, "needs one of caRootsPath, caRootsData"),
+  v.check(
+    (given) => countOf(given.caIntermediatesPath, given.caIntermediatesData) <= 1,
+    "has both caIntermediatesPath and caIntermediatesData",
+  ),
+  v.check((given) => countOf(given.subjectEmail, given.subjectHostname) > 0, "needs subjectEmail or subjectHostname"),
+  v.transform(
+    ({ subjectEmail, subjectHostname, ...given }): PkiTrust => ({
+      roots: sourceOf({ path: given.caRootsPath, data: given.caRootsData }) ?? { paths: [] },
+      intermediates: sourceOf({ path: given.caIntermediatesPath, data: given.caIntermediatesData }),
+      subjectEmail,
+      subjectHostname,
+    }),
+  ),
+);
 const sigstoreFields = v.strictObject({
   type: v.literal("sigstoreSigned"),
   keyPath: v.optional(path),
@@ -151,7 +183,7 @@ const sigstoreFields = v.strictObject({
   keyData: v.optional(base64),
   keyDatas: v.optional(datas),
   fulcio: v.optional(fulcio),
-  pki: v.optional(v.record(v.string(), v.unknown(), "must be an object")),
+  pki: v.optional(pki),
   rekorPublicKeyPath: v.optional(path),
   rekorPublicKeyPaths: v.optional(paths),
   rekorPublicKeyData: v.optional(base64),
@@ -162,6 +194,11 @@ type SigstoreFields = v.InferOutput<typeof sigstoreFields>;
 
 function keysOf(given: SigstoreFields): KeySource | undefined {
   return sourceOf({ path: given.keyPath, paths: given.keyPaths, data: given.keyData, datas: given.keyDatas });
+}
+
+function signerOf(given: SigstoreFields): Extract<Requirement, { type: "sigstoreSigned" }>["signer"] {
+  if (given.fulcio !== undefined) return { fulcio: given.fulcio };
+  return given.pki === undefined ? { keys: keysOf(given) ?? { paths: [] } } : { pki: given.pki };
 }
 
 function rekorOf(given: SigstoreFields): KeySource | undefined {
@@ -191,12 +228,10 @@ const sigstoreSigned = v.pipe(
     "has more than one of the fields that name Rekor's key",
   ),
   v.check((given) => given.fulcio === undefined || rekorOf(given) !== undefined, "with fulcio needs Rekor's key"),
+  v.check((given) => given.pki === undefined || rekorOf(given) === undefined, "with pki takes no key of Rekor's"),
   v.transform((given): Requirement => {
     const { type, signedIdentity: identity } = given;
-    const keys = keysOf(given);
-    const signer = keys === undefined ? given.fulcio && { fulcio: given.fulcio } : { keys };
-    if (signer === undefined) return { type: "unsupported", what: "sigstoreSigned with pki" };
-    return { type, signer, rekor: rekorOf(given), signedIdentity: identity };
+    return { type, signer: signerOf(given), rekor: rekorOf(given), signedIdentity: identity };
   }),
 );
 const signedBaseLayer = v.pipe(

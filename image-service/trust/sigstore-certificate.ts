@@ -1,12 +1,16 @@
 import { type KeyObject, X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
 
 import { type Extension, extensionsOf, readDer, readSequence } from "./der.ts";
 
-/** What a certificate has to say, and who has to stand behind it. */
+/** Who has to stand behind a certificate, and what it has to say, where that is defined. */
 export interface CertificateTrust {
   readonly roots: readonly X509Certificate[];
-  readonly oidcIssuer: string;
-  readonly subjectEmail: string;
+  /** Known beside those that come with the certificate. */
+  readonly intermediates: readonly X509Certificate[];
+  readonly oidcIssuer: string | undefined;
+  readonly subjectEmail: string | undefined;
+  readonly subjectHostname: string | undefined;
 }
 
 /** A certificate, those that came with it, and when it was used; certificates are PEM. */
@@ -108,8 +112,29 @@ function issuerOf(extensions: ReadonlyMap<string, Extension>): string | undefine
   return bare === undefined || bare === text ? text : undefined;
 }
 
+function isForHost(certificate: X509Certificate, name: string): boolean {
+  if (isIP(name) !== 0) return certificate.checkIP(name) !== undefined;
+  return certificate.checkHost(name, { subject: "never", partialWildcards: false }) !== undefined;
+}
+
+/** Whose certificate it is. @throws {Error} if it is not one of those that are wanted. */
+function requireIdentity(
+  { oidcIssuer, subjectEmail, subjectHostname }: CertificateTrust,
+  certificate: X509Certificate,
+  extensions: ReadonlyMap<string, Extension>,
+): void {
+  const issuer = issuerOf(extensions);
+  if (oidcIssuer !== undefined && issuer !== oidcIssuer)
+    throw new Error(`its signer is known by another issuer: ${JSON.stringify(issuer)}`);
+  const emails = emailsOf(extensions);
+  if (subjectEmail !== undefined && !emails.includes(subjectEmail))
+    throw new Error(`it is signed by ${JSON.stringify(emails).slice(0, 256)}`);
+  if (subjectHostname !== undefined && !isForHost(certificate, subjectHostname))
+    throw new Error(`it is not signed by ${JSON.stringify(subjectHostname)}`);
+}
+
 /**
- * Checks a certificate for code signing as Fulcio issues them, at the time the log has of its use.
+ * Checks a certificate for code signing, as Fulcio or an operator's own authority issues them, at the time of its use.
  *
  * @returns its key.
  * @throws {Error} with the reason if it does not hold.
@@ -121,11 +146,9 @@ export function verifyCertificate(trust: CertificateTrust, use: CertificateUse):
   if (certificate === undefined || more !== undefined) throw new Error("it does not come with one certificate");
   const extensions = requireSound(certificate, atMs);
   if (!maySignCode(usagesOf(certificate) ?? [])) throw new Error("its certificate is not for signing");
-  if (!leadsToRoot(certificate, { roots: trust.roots, others: certificatesOf(use.chain), atMs }))
+  const others = [...trust.intermediates, ...certificatesOf(use.chain)];
+  if (!leadsToRoot(certificate, { roots: trust.roots, others, atMs }))
     throw new Error("its certificate is of another authority");
-  const issuer = issuerOf(extensions);
-  if (issuer !== trust.oidcIssuer) throw new Error(`its signer is known by another issuer: ${JSON.stringify(issuer)}`);
-  const emails = emailsOf(extensions);
-  if (!emails.includes(trust.subjectEmail)) throw new Error(`it is signed by ${JSON.stringify(emails).slice(0, 256)}`);
+  requireIdentity(trust, certificate, extensions);
   return certificate.publicKey;
 }

@@ -43,14 +43,14 @@ async function openssl(...args: readonly string[]): Promise<void> {
   if (status.kind !== "exited" || status.code !== 0) throw new Error(stderr.toString("utf8"));
 }
 
-async function certify(name: string, issuer: string, extensions: string): Promise<void> {
+async function certify(name: string, issuer: string, extensions: string, days = 1): Promise<void> {
   await writeFile(at(`${name}.ext`), extensions);
   await openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", at(`${name}.key`));
   await openssl("req", "-new", "-key", at(`${name}.key`), "-subj", `/O=test/CN=${name}`, "-out", at(`${name}.csr`));
   const authority =
     issuer === name ? ["-signkey", at(`${name}.key`)] : ["-CA", at(`${issuer}.pem`), "-CAkey", at(`${issuer}.key`)];
   const files = ["-in", at(`${name}.csr`), "-extfile", at(`${name}.ext`), "-out", at(`${name}.pem`)];
-  await openssl("x509", "-req", "-days", "1", "-set_serial", "1", ...authority, ...files);
+  await openssl("x509", "-req", "-days", String(days), "-set_serial", "1", ...authority, ...files);
 }
 
 async function makeAuthority(
@@ -73,9 +73,10 @@ const leafExtensions: readonly string[] = [
 async function makeSigner(
   issuer = "between",
   extensions = leafExtensions,
+  days = 1,
 ): Promise<{ certificate: string; key: KeyObject }> {
   const name = `signer${Math.random()}`;
-  await certify(name, issuer, extensions.join("\n"));
+  await certify(name, issuer, extensions.join("\n"), days);
   const [certificate, key] = [await readFile(at(`${name}.pem`), "utf8"), await readFile(at(`${name}.key`))];
   return { certificate, key: createPrivateKey(key) };
 }
@@ -261,5 +262,55 @@ describe("a certificate and a log", () => {
     await expect(open({}, { ...(await signedBy(signer)), bundle: undefined })).rejects.toThrow(
       "in no transparency log",
     );
+  });
+});
+
+describe("a certificate of an authority of one's own", () => {
+  const extensions = [
+    "keyUsage=critical,digitalSignature",
+    "extendedKeyUsage=codeSigning",
+    `subjectAltName=email:${subjectEmail},DNS:*.build.example,IP:10.1.2.3`,
+  ];
+  type Pki = { subjectEmail?: string; subjectHostname?: string; between?: string };
+
+  async function openPki({ between, ...subjects }: Pki, parts: Partial<SigstoreSignature>): Promise<Buffer> {
+    const pemDatas = async (name: string): Promise<KeySource> => ({ datas: [Buffer.from(await pemOf(name))] });
+    const intermediates = between === undefined ? undefined : await pemDatas(between);
+    const roots = await pemDatas("root");
+    const whole = { subjectEmail: undefined, subjectHostname: undefined, ...subjects, roots, intermediates };
+    return await open({ signer: { pki: whole }, rekor: undefined }, { ...parts, bundle: undefined });
+  }
+
+  test("holds without a log, with what stands in between from the policy or from the signature", async () => {
+    const signer = await makeSigner("between", extensions);
+    expect(await openPki({ subjectEmail }, await signedBy(signer))).toEqual(payload);
+    const alone = await signedBy(signer, {}, []);
+    expect(await openPki({ subjectEmail, between: "between" }, alone)).toEqual(payload);
+    await expect(openPki({ subjectEmail }, alone)).rejects.toThrow("of another authority");
+  });
+
+  test.each<[Pki, string | undefined]>([
+    [{ subjectHostname: "one.build.example" }, undefined],
+    [{ subjectHostname: "10.1.2.3" }, undefined],
+    [{ subjectHostname: "one.build.example", subjectEmail }, undefined],
+    [{ subjectHostname: "one.two.build.example" }, "not signed by"],
+    [{ subjectHostname: "build.example" }, "not signed by"],
+    [{ subjectHostname: "10.1.2.4" }, "not signed by"],
+    [{ subjectHostname: "one.build.example", subjectEmail: "x@example.com" }, "it is signed by"],
+    [{ subjectHostname: "x.example", subjectEmail }, "not signed by"],
+  ])("has to be for all of %j", async (subjects, why) => {
+    const work = openPki(subjects, await signedBy(await makeSigner("between", extensions)));
+    if (why === undefined) await expect(work).resolves.toEqual(payload);
+    else await expect(work).rejects.toThrow(why);
+  });
+
+  test("does not hold once it has expired, of another authority, or for another purpose", async () => {
+    const expired = await signedBy(await makeSigner("between", extensions, 0));
+    await expect(openPki({ subjectEmail }, expired)).rejects.toThrow("not valid when it was made");
+    const foreign = await signedBy(await makeSigner("foreign", extensions), {}, ["foreign"]);
+    await expect(openPki({ subjectEmail }, foreign)).rejects.toThrow("of another authority");
+    const [usage = "", , names = ""] = extensions;
+    const purposeless = await signedBy(await makeSigner("between", [usage, names]));
+    await expect(openPki({ subjectEmail }, purposeless)).rejects.toThrow("not for signing");
   });
 });

@@ -41,7 +41,7 @@ function jobOf(progressTimeoutMs: number): LayerJob {
       policy: { ...defaultRetry, progressTimeoutMs },
       tokens: [],
     },
-    layer: { mediaType: "application/vnd.oci.image.layer.v1.tar", digest, diffId, size },
+    layer: { mediaType: "application/vnd.oci.image.layer.v1.tar", digest, diffId, size, urls: [] },
     directory,
   };
 }

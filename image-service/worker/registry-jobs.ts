@@ -5,7 +5,8 @@ import { downloadBlob, startBlob } from "../registry/blob.ts";
 import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
 import type { Authorities } from "../registry/authorities.ts";
 import { createHttp, type Http } from "../registry/http.ts";
-import type { Descriptor } from "../registry/manifest.ts";
+import { type BlobSource, foreignSources } from "../registry/foreign.ts";
+import { type Descriptor, isForeign } from "../registry/manifest.ts";
 import { resolveImage } from "../registry/resolve.ts";
 import { createSession, type RegistrySession } from "../registry/session.ts";
 import { createTokenCache, type Token } from "../registry/tokens.ts";
@@ -105,14 +106,14 @@ export async function runResolve(job: ResolveJob, events: JobEvents, signal: Abo
   );
 }
 
-/** A layer as errors call it. Addresses that an image names for a foreign one are not asked: they may lead anywhere. */
+/** A layer as errors call it. */
 function nameOf({ digest, mediaType }: Descriptor): string {
-  const isForeign = /\.(?:foreign|nondistributable)\./.test(mediaType);
-  return `layer ${digest}${isForeign ? " (a foreign one, for which the registry alone is asked)" : ""}`;
+  return `layer ${digest}${isForeign(mediaType) ? " (a foreign one)" : ""}`;
 }
 
 interface LayerDownload {
-  readonly sessions: readonly RegistrySession[];
+  /** Asked in this order. */
+  readonly sources: readonly BlobSource[];
   readonly job: LayerJob;
   readonly report: { host: string; receivedBytes: number };
   readonly watchdog: Watchdog;
@@ -121,13 +122,13 @@ interface LayerDownload {
 
 /** The bytes of a blob, from whichever hosts give them; a second host goes on where the first one broke off. */
 async function* downloadFromAny(
-  { sessions, job, report, watchdog, signal }: LayerDownload,
+  { sources, job, report, watchdog, signal }: LayerDownload,
   descriptor: Descriptor,
 ): AsyncGenerator<Buffer, void> {
   const attempts: Attempt[] = [];
   const progress = startBlob(descriptor);
   const earlierBytes = report.receivedBytes;
-  for (const session of sessions) {
+  for (const session of sources) {
     const { host, isMirror } = session.endpoint;
     report.host = host;
     try {
@@ -162,9 +163,19 @@ export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSi
   const tell = throttle(events);
   using watchdog = watchProgress(job, stop);
   try {
-    return await withSessions(job.access, events, async (sessions) => {
+    return await withSessions(job.access, events, async (sessions, http) => {
       try {
-        const download = { sessions, job, report, watchdog, signal: AbortSignal.any([signal, stop.signal]) };
+        const elsewhere = foreignSources(
+          http,
+          job.layer.urls.map((url) => new URL(url)),
+        );
+        const download = {
+          sources: [...sessions, ...elsewhere],
+          job,
+          report,
+          watchdog,
+          signal: AbortSignal.any([signal, stop.signal]),
+        };
         const { diffId } = job.layer;
         const unpacked = await fillLayer(download, {
           directory: job.directory,

@@ -1,9 +1,10 @@
 import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
 import type { RegistrySession } from "../registry/session.ts";
 import { readAttachments } from "../trust/attachments.ts";
-import { readLookaside } from "../trust/lookaside.ts";
+import { type Lookaside, readLookaside } from "../trust/lookaside.ts";
 import { readSignaturePlaces } from "../trust/registries-d.ts";
 import type { ImageSignature } from "../trust/signature.ts";
+import { hasSignatureApi, readSignatureApi } from "../trust/signature-api.ts";
 import type { Digest } from "../digest.ts";
 import type { SignaturesJob } from "./protocol.ts";
 import { type JobEvents, withSessions } from "./registry-jobs.ts";
@@ -30,6 +31,31 @@ async function attachmentsOf(
   throw failedAttempts("no signatures", attempts);
 }
 
+/** OpenPGP signatures: of the registry, if it keeps them itself, or else beside it. */
+async function simpleSignings(
+  job: SignaturesJob,
+  session: RegistrySession | undefined,
+  lookaside: Lookaside | undefined,
+  signal: AbortSignal,
+): Promise<readonly ImageSignature[]> {
+  const { limits, policy } = job.access;
+  const isKeeper = session !== undefined && (await hasSignatureApi(session, limits, signal));
+  const reads = job.subjects.map(async (subject) => {
+    if (isKeeper) return await noneIfAbsent(readSignatureApi(session, subject, { limits, policy, signal }));
+    return lookaside === undefined ? [] : await readLookaside(lookaside, subject);
+  });
+  return (await Promise.all(reads)).flat();
+}
+
+async function noneIfAbsent(read: Promise<readonly ImageSignature[]>): Promise<readonly ImageSignature[]> {
+  try {
+    return await read;
+  } catch (thrown) {
+    if (thrown instanceof RegistryFailure && thrown.outcome === "absent") return [];
+    throw thrown;
+  }
+}
+
 /** All signatures that the node's configuration lets us look for. */
 export async function runSignatures(
   job: SignaturesJob,
@@ -40,10 +66,12 @@ export async function runSignatures(
   return await withSessions(job.access, events, async (sessions, http) => {
     const { path } = job.reference;
     const { policy } = job.access;
-    const reads = job.subjects.flatMap((subject) => [
-      ...(base === undefined ? [] : [readLookaside({ http, base, path, policy, signal }, subject)]),
-      ...(useAttachments ? [attachmentsOf(job, sessions, subject, signal)] : []),
-    ]);
+    const lookaside = base === undefined ? undefined : { http, base, path, policy, signal };
+    const attached = useAttachments ? job.subjects : [];
+    const reads = [
+      simpleSignings(job, sessions[0], lookaside, signal),
+      ...attached.map((subject) => attachmentsOf(job, sessions, subject, signal)),
+    ];
     return (await Promise.all(reads)).flat();
   });
 }

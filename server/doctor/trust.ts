@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { defaultPolicyPath, parsePolicy } from "../../image-service/index.ts";
-import type { Policy } from "../../image-service/index.ts";
+import type { KeySource, Policy, Requirement } from "../../image-service/index.ts";
 import type { Config } from "../config.ts";
 import type { Finding, Level } from "./finding.ts";
 import type { Machine } from "./machine.ts";
@@ -43,6 +43,15 @@ async function readNamespacePolicies(machine: Machine, directory: string): Promi
   );
 }
 
+/** Where the keys and certificates of a requirement come from. */
+function sourcesOf(requirement: Requirement): readonly (KeySource | undefined)[] {
+  if (requirement.type === "signedBy") return [requirement.keys];
+  if (requirement.type !== "sigstoreSigned") return [];
+  const { signer, rekor } = requirement;
+  if ("keys" in signer) return [signer.keys, rekor];
+  return "pki" in signer ? [signer.pki.roots, signer.pki.intermediates] : [signer.fulcio.ca, rekor];
+}
+
 /** Whether what the policies ask for can be checked here: gpg, and the files of the keys. */
 async function checkNeeds(machine: Machine, policies: readonly Policy[]): Promise<Finding[]> {
   const requirements = policies.flatMap(({ default: fallback, transports }) => [
@@ -55,12 +64,7 @@ async function checkNeeds(machine: Machine, policies: readonly Policy[]): Promis
     const text = "gpg is not there, so no image that needs an OpenPGP signature can be pulled or run";
     findings.push({ level: "warn", subject, text, cure: "apt-get install gpg" });
   }
-  const sources = requirements.flatMap((requirement) => {
-    if (requirement.type === "signedBy") return [requirement.keys];
-    if (requirement.type !== "sigstoreSigned") return [];
-    const { signer, rekor } = requirement;
-    return ["keys" in signer ? signer.keys : signer.fulcio.ca, ...(rekor === undefined ? [] : [rekor])];
-  });
+  const sources = requirements.flatMap(sourcesOf).filter((source) => source !== undefined);
   for (const path of new Set(sources.flatMap((source) => ("paths" in source ? source.paths : [])))) {
     if ((await machine.readText(path)) !== undefined) continue;
     findings.push({ level: "warn", subject, text: `the key file "${path}" is not there` });
