@@ -7,6 +7,7 @@ import type {
   removeTree,
   resolveInRoot,
   run,
+  spreadFolders,
   unmount,
   which,
   writeFileAtomically,
@@ -24,5 +25,6 @@ export interface ImageHost {
   readonly writeFileAtomically: typeof writeFileAtomically;
   readonly readFileBounded: typeof readFileBounded;
   readonly run: typeof run;
+  readonly spreadFolders: typeof spreadFolders;
   readonly which: typeof which;
 }

@@ -108,6 +108,7 @@ export interface Addon {
   writeFifo(token: number, path: string, data: Uint8Array): Result;
   removeTree(token: number, path: string): Result;
   measureTree(token: number, path: string): Result;
+  spreadFolders(token: number, path: string): Result;
   releaseMemory(token: number): Result;
   mountOverlay(
     token: number,

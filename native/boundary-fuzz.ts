@@ -75,6 +75,7 @@ const shapes = {
   writeFifo: ["token", "text", "bytes"],
   removeTree: ["token", "text"],
   measureTree: ["token", "text"],
+  spreadFolders: ["token", "text"],
   releaseMemory: ["token"],
   mountOverlay: ["token", "texts", "text", "text", "text", "text"],
   mount: ["token", "text", "text", "text", "text", "number"],

@@ -1,8 +1,8 @@
 import { constants } from "node:fs";
-import { link, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { link, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, statfs, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import {
   measureTree,
   mkdirInRoot,
@@ -11,11 +11,14 @@ import {
   readFilesBounded,
   removeTree,
   resolveInRoot,
+  spreadFolders,
   which,
   writeFifo,
   writeFileAtomically,
 } from "./files.ts";
 import { syscalls } from "./syscalls.ts";
+
+vi.setConfig({ testTimeout: 30_000 }); // trees of thousands of folders, on whatever disk
 
 let directory: string;
 beforeEach(async () => {
@@ -242,6 +245,21 @@ describe("measureTree", () => {
     await symlink("/", inside("link"));
     await expect(measureTree(inside("file"))).rejects.toMatchObject({ code: "ENOTDIR" });
     await expect(measureTree(inside("link"))).rejects.toMatchObject({ code: "ENOTDIR" });
+  });
+});
+
+describe("spreadFolders", () => {
+  test("is understood by ext4, once and again, and harms nowhere else", async () => {
+    const isExt4 = (await statfs(directory)).type === 0xef53;
+    for (const _ of [1, 2]) await expect(spreadFolders(directory)).resolves.toEqual(isExt4 || expect.any(Boolean));
+    await mkdir(inside("folder"));
+    await expect(spreadFolders("/proc/self")).resolves.toBe(false);
+  });
+
+  test("wants a folder", async () => {
+    await writeFile(inside("file"), "");
+    await expect(spreadFolders(inside("file"))).rejects.toMatchObject({ code: "ENOTDIR" });
+    await expect(spreadFolders(inside("absent"))).rejects.toMatchObject({ code: "ENOENT" });
   });
 });
 

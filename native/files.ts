@@ -161,6 +161,20 @@ export async function measureTree(path: string): Promise<TreeSize> {
 }
 
 /**
+ * Tells the file system that the folders made in this one have nothing to do with each other, as `chattr +T` does: ext4
+ * then looks for room far from the others for each, instead of beside them. Answers whether it understood; others place
+ * them as they like.
+ * @throws {SyscallError} ENOENT, ENOTDIR
+ * @see https://man7.org/linux/man-pages/man1/chattr.1.html
+ */
+export async function spreadFolders(path: string): Promise<boolean> {
+  const { value } = await getMachine().job("quick", path, (addon, token) =>
+    addon.spreadFolders(token, requireAbsolute("open", path)),
+  );
+  return value === 1;
+}
+
+/**
  * Writes to a FIFO that somebody reads, without waiting for a reader or for room.
  * @throws {SyscallError} ENXIO if nobody has it open for reading, EAGAIN if it is full, EINVAL if it is no FIFO.
  */

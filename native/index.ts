@@ -9,6 +9,7 @@ export {
   readFilesBounded,
   removeTree,
   resolveInRoot,
+  spreadFolders,
   type TreeSize,
   which,
   writeFifo,

@@ -57,6 +57,7 @@ const syncTimeoutMs = 600_000;
 async function loadAll({ directory, bootId, host, log }: LayerFilesParts): Promise<readonly LayerRecord[]> {
   const records: LayerRecord[] = [];
   await mkdir(directory, { recursive: true, mode: 0o700 });
+  await host.spreadFolders(directory);
   for (const name of await readdir(directory)) {
     const path = join(directory, name);
     const record = parseLayerRecord(await host.readFileBounded(join(path, recordName), maxRecordBytes));

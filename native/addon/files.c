@@ -2,10 +2,12 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -336,6 +338,29 @@ static napi_value js_measure_tree(napi_env env, napi_callback_info info) {
   return job_start(job, &args);
 }
 
+/* strings: 0 path. 1 if the file system has taken the flag, 0 if it knows none. */
+static void spread_folders(struct job *job) {
+  int folder = open(job->strings[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) {
+    job_fail(job, "open", errno);
+    return;
+  }
+  int flags = 0;
+  if (ioctl(folder, FS_IOC_GETFLAGS, &flags) == 0) {
+    int wanted = flags | FS_TOPDIR_FL;
+    job->result = wanted == flags || ioctl(folder, FS_IOC_SETFLAGS, &wanted) == 0;
+  }
+  close(folder);
+}
+
+static napi_value js_spread_folders(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, spread_folders);
+  job_take_string(job, 0, &args, 1);
+  return job_start(job, &args);
+}
+
 const struct entry file_job_entries[] = {
     {"writeFile", js_write_file},
     {"readFile", js_read_file},
@@ -345,5 +370,6 @@ const struct entry file_job_entries[] = {
     {"writeFifo", js_write_fifo},
     {"removeTree", js_remove_tree},
     {"measureTree", js_measure_tree},
+    {"spreadFolders", js_spread_folders},
     {NULL, NULL},
 };
