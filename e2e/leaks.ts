@@ -2,7 +2,6 @@ import { mkdir, readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import type { cri, Init } from "../cri-api/index.ts";
-import { readDeployment } from "./bench/deployment.ts";
 import { containerConfig, podConfig } from "./harness/configs.ts";
 import { waitForNoLeaks } from "./harness/leaks.ts";
 import { isOfNode } from "./harness/network.ts";
@@ -90,16 +89,6 @@ function hasGrown(before: Holdings, after: Holdings, name: keyof Holdings): bool
   return after[name] > before[name] + mayGrow;
 }
 
-/** The unit's memory settings, and a collector of garbage that can be called. */
-async function daemonEnvironment(): Promise<Readonly<Record<string, string>>> {
-  const { nodeFlags, env } = await readDeployment(repository);
-  const preload = path.join(repository, "e2e/harness/collect-garbage.ts");
-  return {
-    MALLOC_ARENA_MAX: env["MALLOC_ARENA_MAX"] ?? "",
-    NODE_OPTIONS: [...nodeFlags, "--import", preload].join(" "),
-  };
-}
-
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -111,7 +100,8 @@ async function main(): Promise<void> {
   });
   if (values.help) return void process.stdout.write(usage);
   const [count, parallel] = [Number(values.pods), Number(values.parallel)];
-  await using node = await openTestNode({ environment: await daemonEnvironment() });
+  const preload = path.join(repository, "e2e/harness/collect-garbage.ts");
+  await using node = await openTestNode({ environment: { NODE_OPTIONS: `--import ${preload}` } });
   const { workspace, pid, client } = node.daemon;
   await livePods(node, values.runtime, namesOf("warm-up", warmUpPods), parallel);
   const before = await measure(pid);

@@ -5,7 +5,7 @@ import { rulesFor, writeRegistryFiles } from "../harness/registry-files.ts";
 import { pluginDirectory } from "../harness/network.ts";
 import type { Workspace } from "../harness/workspace.ts";
 import { type Contestant, startContestant } from "./contestant.ts";
-import { readDeployment } from "./deployment.ts";
+import { readDeployment } from "../harness/deployment.ts";
 import type { BenchImages } from "./images.ts";
 
 interface BerthOptions {

@@ -4,7 +4,8 @@ import path from "node:path";
 import { stringify } from "smol-toml";
 import { connectClient, type CriClient } from "./cri-client.ts";
 import { pluginDirectory, writeConflist } from "./network.ts";
-import { nodeProgram, repository } from "./repository.ts";
+import { readDeployment } from "./deployment.ts";
+import { cacheDirectory, nodeProgram, repository } from "./repository.ts";
 import { rulesFor, writeRegistryFiles } from "./registry-files.ts";
 import { waitUntil } from "./wait-until.ts";
 import type { Workspace } from "./workspace.ts";
@@ -27,7 +28,7 @@ export interface DaemonOptions {
   readonly config?: Readonly<Record<string, unknown>>;
 }
 
-/** A Berth daemon as an operator would run it: a process with a config file and a socket. */
+/** A Berth daemon as its unit file has it run: a process with a config file and a socket. */
 export interface Daemon extends AsyncDisposable {
   readonly client: CriClient;
   readonly socketPath: string;
@@ -51,8 +52,16 @@ export async function startDaemon(workspace: Workspace, options: DaemonOptions):
   await mkdir(workspace.state, { recursive: true, mode: 0o711 });
   await writeFile(configFile, stringify(await daemonConfig(workspace, socketPath, options)));
   const client = connectClient(socketPath);
-  const command = [...(options.launcher ?? []), nodeProgram, path.join(repository, "server/main.ts"), "serve"];
-  const environment = { TMPDIR: workspace.temporary, HOME: workspace.directory, ...options.environment };
+  const { nodeFlags, env } = await readDeployment(repository);
+  const program = [nodeProgram, ...nodeFlags, path.join(repository, "server/main.ts")];
+  const command = [...(options.launcher ?? []), ...program, "serve"];
+  const environment = {
+    ...env,
+    NODE_COMPILE_CACHE: path.join(cacheDirectory, "compiled"),
+    TMPDIR: workspace.temporary,
+    HOME: workspace.directory,
+    ...options.environment,
+  };
   let child = await launch([...command, "--config", configFile], logFile, environment);
   const daemon: Daemon = {
     client,

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { repository } from "../harness/repository.ts";
+import { repository } from "./repository.ts";
 import { parseUnit, readDeployment } from "./deployment.ts";
 
 test("a unit's flags and environment are those of its daemon", () => {
