@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
 import { credentials, type FaultyRegistry, startFaultyRegistry } from "./harness/faulty-registry.ts";
 import { useDaemon } from "./harness/fixture.ts";
+import { waitUntil } from "./harness/wait-until.ts";
 
 let faulty: FaultyRegistry;
 beforeAll(async () => {
@@ -58,6 +59,33 @@ describe("a registry", () => {
       code: Code.DeadlineExceeded,
     });
     await berth.expectNothingNew(before);
+  });
+  test("that keeps a pull waiting shows it in Status, for as long as it lasts", async () => {
+    const image = `${faulty.address}/slow/berth/busybox:1`;
+    const pulls = async (): Promise<unknown[]> => {
+      const { info } = await berth.call("Status", { verbose: true });
+      return JSON.parse(info["imagePulls"] ?? "") as unknown[];
+    };
+    expect(await pulls()).toEqual([]);
+    const left = new AbortController();
+    const pull = berth.call("PullImage", { image: { image } }, { signal: left.signal });
+    const [shown] = await waitUntil("the pull in Status", async () => {
+      const shownNow = await pulls();
+      return shownNow.length > 0 ? shownNow : undefined;
+    });
+    expect(shown).toMatchObject({
+      image,
+      phase: "resolving",
+      host: faulty.address,
+      layers: 0,
+      downloadedBytes: 0,
+      unpackedBytes: 0,
+      bytesPerSecond: 0,
+      elapsedMs: expect.any(Number) as number,
+    });
+    left.abort();
+    await expect(pull).rejects.toMatchObject({ code: Code.Canceled });
+    await waitUntil("Status without the pull", async () => ((await pulls()).length === 0 ? true : undefined));
   });
   test("over plain HTTP is refused unless the configuration says it is insecure", async () => {
     const image = `127.0.0.2:${inject("registry").split(":")[1]}/berth/busybox:1`;

@@ -1,14 +1,11 @@
-/** Numbers below a bound; the same seed gives the same run (mulberry32). For tests that damage what they read. */
+import { createRandom as createFractions } from "../cri-api/testing.ts";
+
+/** Numbers below a bound; the same seed gives the same run. For tests that damage what they read. */
 export type Random = (below: number) => number;
 
 export function createRandom(seed: number): Random {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
+  const fraction = createFractions(seed);
+  return (below) => Math.floor(fraction() * below);
 }
 
 /** Bytes that programs stumble over: ends of ranges, separators, magic numbers. */

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { zstdCompressSync } from "node:zlib";
 
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { Code, type cri, CriError, type Init } from "../cri-api/index.ts";
 import * as native from "../native/index.ts";
@@ -504,6 +504,36 @@ describe("a registry that misbehaves", () => {
     expect(service.pullsInProgress()).toEqual([]);
     expect(requestsOf("/manifests/v1")).toBe(1);
     for (const { digest } of image.layers) expect(requestsOf(digest)).toBe(1);
+  });
+
+  test("a long pull says in the log how far it has come, every 15 seconds and no longer than it lasts", async () => {
+    await service[Symbol.asyncDispose]();
+    const log = createTestLogger();
+    service = await openService({ [registry.host]: { insecure: true } }, log);
+    const gate = Promise.withResolvers<void>();
+    registry.intercept = ({ request, proceed }) => {
+      if (isBlob(request.url)) void gate.promise.then(proceed);
+      else proceed();
+    };
+    const told = (): object[] =>
+      log.lines.filter(({ text }) => text === "image pull goes on").map(({ fields }) => fields);
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    cleanup.defer(() => void vi.useRealTimers());
+    const pulled = pull(service, name);
+    while (requestsOf(image.layers[0]?.digest ?? "") === 0) await sleep(5);
+    vi.advanceTimersByTime(14_999);
+    expect(told()).toEqual([]);
+    vi.advanceTimersByTime(15_001);
+    const layers = image.layers.map(({ digest }) => image.blobs.get(digest)?.length ?? 0);
+    const progress = { image: name, phase: "fetching", host: registry.host, layers: 2, layersDone: 0 };
+    const bytes = { totalBytes: layers.reduce((sum, size) => sum + size, 0), downloadedBytes: 0, unpackedBytes: 0 };
+    const speed = { bytesPerSecond: 0, elapsedMs: expect.any(Number) as number };
+    expect(told()).toEqual(Array.from({ length: 2 }, () => ({ ...progress, ...bytes, ...speed })));
+    gate.resolve();
+    await pulled;
+    vi.advanceTimersByTime(60_000);
+    expect(told().length).toBe(2);
+    expect(log.lines.find(({ text }) => text === "image pulled")?.fields).toMatchObject({ image: name, layersDone: 2 });
   });
 
   test("when the last caller leaves, the download ends and nothing is left", async () => {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { lstatSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect } from "node:net";
@@ -233,6 +234,12 @@ export function refusalOf(parse: () => unknown): string {
     throw thrown;
   }
   throw new Error("it was read");
+}
+
+/** All that a layer must not change of a file outside of its root. */
+export function stateOf(path: string): readonly unknown[] {
+  const { mode, uid, nlink, ctimeNs } = lstatSync(path, { bigint: true });
+  return [readFileSync(path, "utf8"), mode, uid, nlink, ctimeNs];
 }
 
 /** Any registry on loopback that takes images over plain HTTP. */

@@ -1,5 +1,6 @@
 import { access, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { createRandom } from "../../cri-api/testing.ts";
 import { addImage, createLayout } from "../harness/image-builder.ts";
 import { cacheDirectory } from "../harness/repository.ts";
 import { packLayer } from "../harness/root-filesystem.ts";
@@ -77,17 +78,6 @@ export async function syntheticLayout(
 }
 
 type Random = () => number;
-
-/** The same numbers in [0, 1) for the same seed, everywhere (mulberry32). */
-function createRandom(seed: number): Random {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
 
 /** Bytes to cut files from: words, with a block that does not compress now and then; gzip makes about 0.4 of it. */
 function createContent(random: Random): Buffer {

@@ -7,7 +7,7 @@ import { decompress } from "./decompress.ts";
 import { describeName, joinPath, parseEntryPath } from "./entry-path.ts";
 import { fileChunks } from "./file-chunks.ts";
 import { LayerError } from "./layer-error.ts";
-import { openFlags, openInRoot, succeeds } from "./root-calls.ts";
+import { fdPath, openFlags, openInRoot, succeeds } from "./root-calls.ts";
 import { findReplaced } from "./replaced.ts";
 import { layerRootName, skeletonPath } from "./skeleton.ts";
 import type { TarEntry } from "./tar-entry.ts";
@@ -38,9 +38,9 @@ function fullPath(entry: TarEntry, limits: PullLimits): string {
 }
 
 function openContent(rootFd: number, { entry, keptPath }: Content, limits: PullLimits): number {
-  const flags = constants.O_RDONLY | constants.O_NONBLOCK | openFlags.noFollow;
-  if (keptPath !== undefined) return openSync(keptPath, flags);
+  if (keptPath !== undefined) return openSync(keptPath, constants.O_RDONLY | openFlags.noFollow);
   let fd = -1;
+  const flags = openFlags.path | openFlags.noFollow;
   const isThere = succeeds(
     () => (fd = openInRoot(rootFd, fullPath(entry, limits), flags)),
     "ENOENT",
@@ -48,15 +48,20 @@ function openContent(rootFd: number, { entry, keptPath }: Content, limits: PullL
     "ELOOP",
   );
   if (!isThere) throw new LayerError(`file ${describeName(entry.name)} is missing`);
-  return fd;
+  try {
+    // Looked at before it is opened: to open a device can be to start it.
+    if (!fstatSync(fd).isFile()) throw new LayerError(`file ${describeName(entry.name)} is missing`);
+    return openSync(fdPath(fd), constants.O_RDONLY);
+  } finally {
+    syscalls.close(fd);
+  }
 }
 
 function* readContent(rootFd: number, content: Content, limits: PullLimits): Generator<Buffer, void> {
   const { entry } = content;
   const fd = openContent(rootFd, content, limits);
   try {
-    const status = fstatSync(fd);
-    if (!status.isFile() || status.size !== entry.size)
+    if (fstatSync(fd).size !== entry.size)
       throw new LayerError(`file ${describeName(entry.name)} has changed its size`);
     for (let left = entry.size; left > 0; ) {
       const chunk = Buffer.allocUnsafe(Math.min(left, readBytes));

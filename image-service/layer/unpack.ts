@@ -1,7 +1,7 @@
 import { closeSync, constants, lstatSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 
-import { syscalls } from "../../native/index.ts";
+import { SyscallError, syscalls } from "../../native/index.ts";
 import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { decompress } from "./decompress.ts";
@@ -38,7 +38,7 @@ async function isRemade({ directory, diffId, limits }: UnpackTarget): Promise<bo
   try {
     for await (const chunk of reassembleLayer({ directory, limits })) hash.update(chunk);
   } catch (thrown) {
-    if (thrown instanceof LayerError) return false;
+    if (thrown instanceof LayerError || thrown instanceof SyscallError) return false;
     throw thrown;
   }
   return finishDigest(diffId, hash) === diffId;
