@@ -58,6 +58,15 @@ test("a pull tells its progress as JSON, and its last line the image's id", asyn
     expect(progress).toMatchObject({ image: berth.image("busybox"), phase: expect.any(String) });
 });
 
+test("on a terminal a pull's bar is gone before its result stands there", async () => {
+  const argv = [nodeProgram, path.join(repository, "server/main.ts"), "images", "pull", berth.image("busybox")];
+  const command = [...argv, "--socket", berth.daemon.socketPath].join(" ");
+  const shown = await runCommand(["script", "--quiet", "--return", "--command", command, "/dev/null"]);
+  const last = shown.trimEnd().split("\n").at(-1) ?? "";
+  expect(shown).toContain("\r\u001B[K");
+  expect(last.split("\u001B[K").at(-1)).toMatch(/^sha256:[0-9a-f]{64}\r?$/u);
+});
+
 test("a pull that fails says which host was tried", async () => {
   const { exitCode, stdout, stderr } = await images("pull", `${berth.image("busybox")}-absent`);
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });

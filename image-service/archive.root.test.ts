@@ -161,6 +161,8 @@ describe("an archive is imported:", () => {
     expect(readdirSync(join(scratch, "root/layers")).length).toBe(2);
     expect(leftovers().length).toBe(4);
     expect(service.resolveImage("busybox")?.id).toBe(image.id);
+    const again = await importAll(service, legacyArchive([{ image, layers: tars, tags: ["third:1"] }]));
+    expect(again.map(({ names }) => names)).toEqual([["docker.io/library/third:1"]]); // not all that it is called
   });
 
   test.each([

@@ -10,7 +10,7 @@ import type { ImageHost } from "./host.ts";
 import { formatPlatform, parsePlatform, type Platform } from "./platform.ts";
 import type { PullLimits } from "./registry/limits.ts";
 import { storageFailure } from "./storage-failure.ts";
-import type { ImageLayer, ImageName, StoredImage } from "./store/image-record.ts";
+import { type ImageLayer, type ImageName, repoDigestsOf, repoTagsOf, type StoredImage } from "./store/image-record.ts";
 import type { ImageStore } from "./store/image-store.ts";
 import type { LayerStore } from "./store/layer-store.ts";
 import type { ArchiveContents } from "./worker/protocol.ts";
@@ -88,7 +88,13 @@ function recordOf(
   return { layers: stored, digests: { target: digest, manifest: digest } };
 }
 
-async function putImage(parts: ImportParts, archived: NamedImage): Promise<StoredImage> {
+/** An image that is there now, and the names that it has from this archive. */
+interface Imported {
+  readonly image: StoredImage;
+  readonly names: readonly ImageName[];
+}
+
+async function putImage(parts: ImportParts, archived: NamedImage): Promise<Imported> {
   const { type, id, configJson, isForeign, given } = archived;
   const { layers, digests } = recordOf(parts, archived);
   const record = { type, id, manifestDigest: digests.manifest, layers, configJson };
@@ -98,11 +104,11 @@ async function putImage(parts: ImportParts, archived: NamedImage): Promise<Store
   // What is known of an image that is there already is more than an archive tells: signatures, for one.
   for (const name of names) image = (await parts.images.addName(id, name)) ?? (await parts.images.put(record, name));
   if (image === undefined) throw new CriError(Code.Internal, `${what}: image ${id} has no name`);
-  return image;
+  return { image, names };
 }
 
 /** Gives each image once it is there. */
-async function* store(parts: ImportParts, call: Call, contents: ArchiveContents): AsyncGenerator<StoredImage, void> {
+async function* store(parts: ImportParts, call: Call, contents: ArchiveContents): AsyncGenerator<Imported, void> {
   const { images } = contents;
   const hold = parts.layers.hold(images.flatMap(({ layers }) => layers.map(({ diffId }) => diffId)));
   try {
@@ -134,11 +140,11 @@ export async function* importImages(
     const selection = { platform, isAll: options?.allPlatforms ?? false, limits: parts.limits };
     const job = { kind: "read-archive", what, path, selection, name: options?.name ?? "" } as const;
     const contents = await parts.pool.run(job, { signal: call.signal });
-    for await (const image of store(parts, call, contents)) {
-      call.log.info({ imageId: image.id, repoTags: image.repoTags }, "image imported");
-      const names = image.repoTags.length > 0 ? image.repoTags : image.repoDigests;
+    for await (const { image, names } of store(parts, call, contents)) {
+      const given = [...repoTagsOf(names), ...repoDigestsOf(names.filter(({ tag }) => tag === undefined))];
+      call.log.info({ imageId: image.id, names: given }, "image imported");
       const spelled = image.type === "image" ? formatPlatform(image.platform) : "";
-      yield { imageId: image.id, names, platform: spelled };
+      yield { imageId: image.id, names: given, platform: spelled };
     }
   } catch (thrown) {
     call.signal.throwIfAborted();

@@ -37,6 +37,11 @@ describe("the progress of a pull", () => {
     createProgressView({ out: new PassThrough(), err }).show(half);
     expect(String(err.read())).toHaveLength("\r\u001B[K".length + 39);
   });
+  test("is there in full on a terminal that does not know its width", () => {
+    const err = Object.assign(new PassThrough(), { isTTY: true, columns: 0 });
+    createProgressView({ out: new PassThrough(), err }).show(half);
+    expect(String(err.read())).toContain("23.4 MB/s");
+  });
   test("is a line for each phase elsewhere, not one for each step", () => {
     const start = { ...half, phase: "resolving" };
     expect(show(false, start, half, half, half)).toBe(

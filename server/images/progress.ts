@@ -33,7 +33,8 @@ function factsOf(progress: berth.PullProgress): string {
 function drawnBar({ err }: Terminal): ProgressView {
   return {
     show(progress) {
-      const line = `${barOf(progress)} ${factsOf(progress)}`.slice(0, Math.max((err.columns ?? 80) - 1, 20));
+      const columns = err.columns || 80; // 0: a terminal that does not know
+      const line = `${barOf(progress)} ${factsOf(progress)}`.slice(0, Math.max(columns - 1, 20));
       err.write(`\r\u001B[K${line}`);
     },
     [Symbol.dispose]: () => void err.write("\r\u001B[K"),
