@@ -195,6 +195,21 @@ describe.each([
     expect((await status(service, ours.id))?.repoDigests).toEqual([`${registry.host}/multi/app@${digest}`]);
   });
 
+  test("an index in an index is followed, but not for ever", async () => {
+    const ours = makeImage([makeTar(bulk(8))]);
+    const mediaType = "application/vnd.oci.image.index.v1+json";
+    let below = { mediaType: ours.mediaType, digest: await pushToRegistry(registry, "nested/app:v0", ours), size: 1 };
+    for (let depth = 1; depth <= 5; depth += 1) {
+      const manifests = [{ ...below, platform: { os: "linux", architecture: ours.architecture } }];
+      const body = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests }));
+      await registry.putManifest("nested/app", `v${depth}`, mediaType, body);
+      below = { mediaType, digest: sha256(body), size: body.length };
+    }
+    expect(await pull(service, `${registry.host}/nested/app:v4`)).toBe(ours.id);
+    await remove(service, ours.id);
+    expect((await failure(pull(service, `${registry.host}/nested/app:v5`))).message).toContain("more than 4 deep");
+  });
+
   test("an artifact is its named files, under the digest of its manifest", async () => {
     const model = Buffer.alloc(300_000, "weights");
     const artifact = makeArtifact([

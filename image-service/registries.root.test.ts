@@ -258,6 +258,10 @@ describe("credentials", () => {
     expect(await readdir(join(directory, "in-use"))).toEqual([]);
     await refusal(pull(service, name(), { namespace: "blue" }));
     await refusal(pull(service, name(), { namespace: "../blue" }));
+    const spelled = host.replace("127.0.0.1", "127.1");
+    const spelledHash = createHash("sha256").update(`${spelled}/team/app`).digest("hex");
+    await write(join(directory, `blue-${spelledHash}.json`), authFile());
+    await pull(service, `${spelled}/team/app:v1`, { namespace: "blue" });
   });
 
   test("for a mirror are those of the node for the mirror, and never the request's", async () => {

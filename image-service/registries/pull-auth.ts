@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import type { cri, Logger } from "../../cri-api/index.ts";
 import type { ImageHost } from "../host.ts";
-import { parseImageReference, repositoryOf } from "../reference.ts";
+import { isShortName, parseImageReference, repositoryOf, splitTag } from "../reference.ts";
 import { type Credentials, credentialsFingerprint, credentialsOf, registryHostOf } from "../registry/credentials.ts";
 import { type AuthFile, parseAuthFile } from "./auth-file.ts";
 import { FileIssue } from "./file-issue.ts";
@@ -37,21 +37,29 @@ const namespacePattern = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 async function claim(parts: NamespacedAuth, namespace: string, image: string): Promise<string | undefined> {
   const { directory, host } = parts;
   if (directory === undefined || !namespacePattern.test(namespace)) return undefined;
-  const hash = createHash("sha256")
-    .update(repositoryOf(parseImageReference(image)))
-    .digest("hex");
-  const taken = join(inUse(directory), `${namespace}-${hash}-${randomUUID()}.json`);
-  try {
-    await rename(join(directory, `${namespace}-${hash}.json`), taken);
-  } catch (thrown) {
-    if (reasonOf(thrown) !== "ENOENT") throw thrown;
-    return undefined;
+  for (const repository of repositoriesOf(image)) {
+    const hash = createHash("sha256").update(repository).digest("hex");
+    const taken = join(inUse(directory), `${namespace}-${hash}-${randomUUID()}.json`);
+    try {
+      await rename(join(directory, `${namespace}-${hash}.json`), taken);
+    } catch (thrown) {
+      if (reasonOf(thrown) !== "ENOENT") throw thrown;
+      continue;
+    }
+    try {
+      return (await host.readFileBounded(taken, maxFileBytes))?.toString("utf8");
+    } finally {
+      await rm(taken, { force: true });
+    }
   }
-  try {
-    return (await host.readFileBounded(taken, maxFileBytes))?.toString("utf8");
-  } finally {
-    await rm(taken, { force: true });
-  }
+  return undefined;
+}
+
+/** A provider may have spelled the host as the pod's author did. */
+function repositoriesOf(image: string): ReadonlySet<string> {
+  const repository = repositoryOf(parseImageReference(image));
+  const { name } = splitTag(image.split("@", 1)[0] ?? "");
+  return new Set([repository, ...(isShortName(image) ? [] : [name])]);
 }
 
 function inUse(directory: string): string {

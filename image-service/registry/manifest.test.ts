@@ -102,7 +102,16 @@ describe("chooseManifest", () => {
     expect(chosen.digest).toBe(`sha256:${"b".repeat(64)}`);
   });
 
-  test("passes over attestations and nested indexes", () => {
+  test("takes an index in it that is for this platform, if there is no manifest", () => {
+    const nested = index(
+      entry("a", { os: "linux", architecture: "arm64" }),
+      entry("b", amd64, mediaTypes.ociIndex),
+      entry("c", { os: "linux", architecture: "arm64" }, mediaTypes.ociIndex),
+    );
+    expect(chooseManifest(nested, amd64).digest).toBe(`sha256:${"b".repeat(64)}`);
+  });
+
+  test("passes over attestations, and over nested indexes beside a manifest", () => {
     const chosen = chooseManifest(
       index(
         entry("a", { os: "unknown", architecture: "unknown" }),

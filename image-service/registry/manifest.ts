@@ -222,17 +222,26 @@ function offeredPlatforms({ entries }: Manifest & { kind: "index" }): string {
   return unique.length === 0 ? "" : `, only for ${unique.slice(0, maxNamedPlatforms).join(", ")}${more}`;
 }
 
-/** The entry of an index that runs on `wanted`: best variant first, then the order of the index. */
-export function chooseManifest(manifest: Manifest & { kind: "index" }, wanted: Platform): Descriptor {
+/** The best entry of these types: best variant first, then the order of the index. */
+function bestOf(
+  { entries }: Manifest & { kind: "index" },
+  types: ReadonlySet<string>,
+  wanted: Platform,
+): Descriptor | undefined {
   let best: { rank: number; descriptor: Descriptor } | undefined;
-  for (const candidate of manifest.entries) {
-    if (!manifestTypes.has(candidate.mediaType)) continue;
+  for (const candidate of entries) {
+    if (!types.has(candidate.mediaType)) continue;
     const rank = candidate.platform === undefined ? undefined : platformRank(wanted, candidate.platform);
     if (rank !== undefined && (best === undefined || rank < best.rank)) best = { rank, descriptor: candidate };
   }
+  return best?.descriptor;
+}
+
+/** The entry of an index that runs on `wanted`: a manifest, or else an index that is for it. */
+export function chooseManifest(manifest: Manifest & { kind: "index" }, wanted: Platform): Descriptor {
   const unlabelled = manifest.entries.filter(({ platform: named }) => named === undefined);
   const [only] = manifest.entries.length === 1 ? unlabelled : [];
-  const chosen = best?.descriptor ?? only;
+  const chosen = bestOf(manifest, manifestTypes, wanted) ?? bestOf(manifest, indexTypes, wanted) ?? only;
   if (chosen !== undefined) return chosen;
   throw new RegistryFailure(
     "absent",

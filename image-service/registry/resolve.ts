@@ -49,6 +49,9 @@ export interface ResolveOptions {
   readonly policy: RetryPolicy;
 }
 
+/** Indexes in indexes: more than anybody builds. */
+const maxIndexes = 4;
+
 interface FetchedManifest {
   readonly digest: Digest;
   readonly manifest: Manifest;
@@ -140,8 +143,10 @@ export async function resolveImage(
   const target = await fetchManifest(reading, options.name.digest ?? options.name.tag ?? "latest", options.name.digest);
   if (options.known.includes(target.digest)) return { kind: "known", targetDigest: target.digest };
   let found = target;
-  if (target.manifest.kind === "index") {
-    const chosen = chooseManifest(target.manifest, options.platform);
+  for (let depth = 0; found.manifest.kind === "index"; depth += 1) {
+    if (depth === maxIndexes)
+      throw new RegistryFailure("invalid", `it has indexes in indexes, more than ${maxIndexes} deep`);
+    const chosen = chooseManifest(found.manifest, options.platform);
     found = await fetchManifest(reading, chosen.digest, chosen.digest);
   }
   const { manifest } = found;
@@ -157,7 +162,6 @@ export async function resolveImage(
       layers: [layer],
     };
   }
-  if (manifest.kind !== "image") throw new RegistryFailure("invalid", "the index names another index");
   const configJson = await fetchConfig(reading, manifest.config);
   return {
     kind: "resolved",
