@@ -35,7 +35,12 @@ interface Found {
   readonly signatures: readonly ImageSignature[];
   /** Why there may be more. */
   readonly failure?: CriError;
+  /** What else there is. */
+  readonly hint?: string;
 }
+
+const bundleHint =
+  "it has signatures in sigstore's bundle format, which name no image; cosign sign --new-bundle-format=false makes others";
 
 /** Looks for signatures, if they count anywhere on the node. */
 async function fetchSignatures(pull: TrustedPull, access: RegistryAccess, subjects: readonly Digest[]): Promise<Found> {
@@ -45,10 +50,12 @@ async function fetchSignatures(pull: TrustedPull, access: RegistryAccess, subjec
   const unique = [...new Set(subjects)];
   try {
     const job = { kind: "signatures", what, access, reference, subjects: unique, registriesDirectory } as const;
-    return { signatures: await parts.pool.run(job, { signal }) };
+    const { signatures, hasBundles } = await parts.pool.run(job, { signal });
+    return { signatures, ...(hasBundles ? { hint: bundleHint } : {}) };
   } catch (thrown) {
     signal.throwIfAborted();
-    return { signatures: [], failure: toCriError(thrown) };
+    const failure = toCriError(thrown);
+    return { signatures: [], failure, hint: `signatures cannot be read: ${failure.message}` };
   }
 }
 
@@ -64,15 +71,14 @@ export async function requireTrusted(
   { subjects, kept }: TrustSubject,
 ): Promise<readonly ImageSignature[]> {
   const { parts, policy, reference, what, signal } = pull;
-  const { signatures: found, failure } = await fetchSignatures(pull, access, subjects);
+  const { signatures: found, failure, hint } = await fetchSignatures(pull, access, subjects);
   const signatures = mergeSignatures(kept, found);
-  const hint = failure === undefined ? "" : ` (signatures cannot be read: ${failure.message})`;
   if (failure !== undefined) parts.log.warn({ error: failure.message }, "signatures cannot be read");
   try {
     await parts.trust.requireAllowed(policy, { reference, signatures }, what, signal);
   } catch (thrown) {
-    if (hint === "" || !(thrown instanceof CriError)) throw thrown;
-    throw new CriError(thrown.code, `${thrown.message}${hint}`, { cause: thrown });
+    if (hint === undefined || !(thrown instanceof CriError)) throw thrown;
+    throw new CriError(thrown.code, `${thrown.message} (${hint})`, { cause: thrown });
   }
   return signatures;
 }

@@ -26,6 +26,7 @@ import {
 
 const codecs = loadJsonCodecs();
 const never = new AbortController().signal;
+const indexType = "application/vnd.oci.image.index.v1+json";
 const fastRetry = { attempts: 2, baseDelayMs: 5, maxDelayMs: 200, idleTimeoutMs: 2000 };
 
 let keys: string;
@@ -593,6 +594,23 @@ describe("sigstore signatures", () => {
       [mirror.host]: { insecure: true },
     });
     expect(await pull(service, name)).toBe(image.id);
+  });
+
+  test.each(["referrers", "a tag"])("bundles, which name no image, are told of where %s leads to them", async (way) => {
+    await using fake = await startFakeRegistry();
+    fake.push("a/b", "1", image);
+    const artifactType = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    const list = { schemaVersion: 2, mediaType: indexType, manifests: [{ artifactType }] };
+    const path = way === "a tag" ? `manifests/${digest.replace(":", "-")}` : `referrers/${digest}`;
+    fake.intercept = ({ request, response, proceed }) => {
+      if (request.url !== `/v2/a/b/${path}`) proceed();
+      else response.writeHead(200, { "content-type": indexType }).end(JSON.stringify(list));
+    };
+    const node = await openService({ [fake.host]: { insecure: true } });
+    const refused = await refusal(pull(node, `${fake.host}/a/b:1`));
+    expect(refused).toMatch(/there is none \(it has signatures in sigstore's bundle format, which name no image/);
+    list.manifests = [];
+    expect(await refusal(pull(node, `${fake.host}/a/b:1`))).toMatch(/there is none$/);
   });
 
   test("a registry that fails when asked for signatures is named", async () => {

@@ -119,10 +119,16 @@ export interface LayerResult extends UnpackedLayer {
   readonly host: string;
 }
 
+export interface FoundSignatures {
+  readonly signatures: readonly ImageSignature[];
+  /** Whether there are, instead of sigstore's signatures, bundles of them, which no policy can be asked about. */
+  readonly hasBundles: boolean;
+}
+
 interface Results {
   readonly resolve: ResolveResult;
   readonly layer: LayerResult;
-  readonly signatures: readonly ImageSignature[];
+  readonly signatures: FoundSignatures;
   readonly "read-archive": ArchiveContents;
   readonly unpack: LayerResult;
   readonly reassemble: undefined;

@@ -1,12 +1,13 @@
 import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
 import type { RegistrySession } from "../registry/session.ts";
 import { readAttachments } from "../trust/attachments.ts";
+import { hasBundles } from "../trust/bundles.ts";
 import { type Lookaside, readLookaside } from "../trust/lookaside.ts";
 import { readSignaturePlaces } from "../trust/registries-d.ts";
 import type { ImageSignature } from "../trust/signature.ts";
 import { hasSignatureApi, readSignatureApi } from "../trust/signature-api.ts";
 import type { Digest } from "../digest.ts";
-import type { SignaturesJob } from "./protocol.ts";
+import type { FoundSignatures, SignaturesJob } from "./protocol.ts";
 import { type JobEvents, withSessions } from "./registry-jobs.ts";
 
 /** Attachments of a manifest, by the first host that has any; a mirror need not carry them. */
@@ -61,17 +62,24 @@ export async function runSignatures(
   job: SignaturesJob,
   events: JobEvents,
   signal: AbortSignal,
-): Promise<readonly ImageSignature[]> {
+): Promise<FoundSignatures> {
   const { lookaside: base, useAttachments } = await readSignaturePlaces(job.registriesDirectory, job.reference);
   return await withSessions(job.access, events, async (sessions, http) => {
     const { path } = job.reference;
-    const { policy } = job.access;
+    const { policy, limits } = job.access;
+    const [first] = sessions;
     const lookaside = base === undefined ? undefined : { http, base, path, policy, signal };
     const attached = useAttachments ? job.subjects : [];
     const reads = [
-      simpleSignings(job, sessions[0], lookaside, signal),
+      simpleSignings(job, first, lookaside, signal),
       ...attached.map((subject) => attachmentsOf(job, sessions, subject, signal)),
     ];
-    return (await Promise.all(reads)).flat();
+    const signatures = (await Promise.all(reads)).flat();
+    const isSigned = signatures.some(({ kind }) => kind === "sigstore");
+    const looks = attached.map(
+      async (subject) =>
+        first !== undefined && !isSigned && (await hasBundles(first, subject, { limits, policy, signal })),
+    );
+    return { signatures, hasBundles: (await Promise.all(looks)).includes(true) };
   });
 }
