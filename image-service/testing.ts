@@ -311,7 +311,7 @@ export async function startDockerRegistry(
   };
   await writeFile(join(folder, "config.yml"), JSON.stringify(config)); // JSON is YAML
   const argv = [program, "serve", join(folder, "config.yml")] as const;
-  const child = spawn({ argv: [...argv], env: {}, stdio: ["null", "null", "null"] });
+  const child = await spawn({ argv: [...argv], env: {}, stdio: ["null", "null", "null"] });
   for (let tries = 0; !(await takesConnections(host)); tries += 1) {
     if (tries > 400) throw new Error("docker-registry did not come up");
     await sleep(25);

@@ -26,17 +26,11 @@ export interface Addon {
   rearm(fd: number, token: number, events: number): Result;
   unwatch(fd: number): Result;
 
-  spawn(
-    argv: readonly string[],
-    env: readonly string[],
-    cwd: string | null,
-    fds: readonly number[],
-    flags: number,
-  ): [pid: number, pidfd: number] | [error: number, step: string];
   reap(pidfd: number): Result;
   pidfdOpen(pid: number): Result;
   pidfdSignal(pidfd: number, signal: number): Result;
   signalGroup(processGroup: number, signal: number): Result;
+  raisePriority(nice: number): Result;
   pipe(): [readEnd: number, writeEnd: number] | Result;
   readKernelFile(path: string, limit: number): Buffer | Result;
   close(fd: number): Result;
@@ -100,6 +94,14 @@ export interface Addon {
   socketError(fd: number): Result;
   inotifyOpen(path: string, mask: number): Result;
 
+  spawn(
+    token: number,
+    argvAndEnv: readonly string[],
+    argc: number,
+    cwd: string | null,
+    fds: readonly number[],
+    flags: number,
+  ): Result;
   writeFile(token: number, folder: string, name: string, aside: string, data: Uint8Array, mode: number): Result;
   readFile(token: number, path: string, root: string | null, limit: number): Result;
   resolvePath(token: number, path: string, root: string): Result;

@@ -26,11 +26,11 @@ const shapes = {
   watch: ["fd", "number", "number"],
   rearm: ["fd", "number", "number"],
   unwatch: ["fd"],
-  spawn: ["texts", "texts", "text", "fds", "number"],
   reap: ["fd"],
   pidfdOpen: ["number"],
   pidfdSignal: ["fd", "number"],
   signalGroup: ["number", "number"],
+  raisePriority: ["number"],
   pipe: [],
   readKernelFile: ["text", "number"],
   close: ["stranger"],
@@ -67,6 +67,7 @@ const shapes = {
   recvFds: ["fd", "number"],
   socketError: ["fd"],
   inotifyOpen: ["text", "number"],
+  spawn: ["token", "texts", "number", "text", "fds", "number"],
   writeFile: ["token", "text", "text", "text", "bytes", "number"],
   readFile: ["token", "text", "text", "number"],
   resolvePath: ["token", "text", "text"],
@@ -215,7 +216,6 @@ function closeResult(addon: Addon, name: string, result: unknown): void {
   const fds: readonly unknown[] = opensFd.has(name) ? [result] : [];
   const pairs: readonly unknown[] = Array.isArray(result) && (name === "pipe" || name === "socketPair") ? result : [];
   for (const fd of [...fds, ...pairs]) if (typeof fd === "number" && fd >= 0) addon.close(fd);
-  if (name === "spawn" && Array.isArray(result) && typeof result[1] === "number") addon.close(result[1]);
 }
 
 /** One call of the table's next function; answers whether it got through, and the token of a job it started. */

@@ -28,10 +28,10 @@ test("a lock goes with the process that held it, and no child keeps it", async (
     const { lockDirectory } = await import(${moduleOf("./directory-lock.ts")});
     const { spawn } = await import(${moduleOf("./process.ts")});
     globalThis.lock = lockDirectory(${JSON.stringify(directory)});
-    const child = spawn({ argv: ["/bin/sleep", "60"], env: {}, stdio: ["null", "null", "null"] });
+    const child = await spawn({ argv: ["/bin/sleep", "60"], env: {}, stdio: ["null", "null", "null"] });
     process.stdout.write(String(child.pid));
     setInterval(() => {}, 1000);`;
-  const holder = spawn({
+  const holder = await spawn({
     argv: [process.execPath, "--input-type=module", "--eval", program],
     env: {},
     stdio: ["null", "pipe-write", { fd: 2 }],

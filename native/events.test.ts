@@ -33,7 +33,7 @@ test("an addon with nothing to wait for lets the event loop end", async () => {
 
 test("a running child and a pending job keep the event loop alive", async () => {
   const { stdout } = await runModule(`
-    const child = native.spawn({ argv: ["/bin/sleep", "0.1"], env: {}, stdio: ["null", "null", "null"] });
+    const child = await native.spawn({ argv: ["/bin/sleep", "0.1"], env: {}, stdio: ["null", "null", "null"] });
     void child.exited.then(() => console.log("child"));
     void native.removeTree("/nonexistent/tree").then(() => console.log("job"));
   `);
@@ -42,7 +42,7 @@ test("a running child and a pending job keep the event loop alive", async () => 
 
 test("process.exit works with everything still under way", async () => {
   const { stdout, stderr } = await runModule(`
-    const child = native.spawn({ argv: ["/bin/sleep", "1"], env: {}, stdio: ["null", "pipe-write", "null"] });
+    const child = await native.spawn({ argv: ["/bin/sleep", "1"], env: {}, stdio: ["null", "pipe-write", "null"] });
     native.watchDirectory("/tmp", () => undefined);
     for (let i = 0; i < 40; i++) void native.readFileBounded("/proc/self/stat", 4096);
     console.log("leaving");
@@ -69,7 +69,7 @@ test("a worker may be terminated with jobs and children under way", async () => 
   const source = `
     import { parentPort } from "node:worker_threads";
     import * as native from ${index};
-    native.spawn({ argv: ["/bin/sleep", "0.2"], env: {}, stdio: ["null", "pipe-write", "null"] });
+    await native.spawn({ argv: ["/bin/sleep", "0.2"], env: {}, stdio: ["null", "pipe-write", "null"] });
     native.watchDirectory("/tmp", () => undefined);
     const again = () => native.readFileBounded("/proc/self/stat", 4096).then(again);
     for (let i = 0; i < 30; i++) void again();

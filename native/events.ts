@@ -19,8 +19,8 @@ export interface Watch {
   stop(): void;
 }
 
-/** Quick jobs must not stand in line behind slow ones (deleting a tree of a million files). */
-export type Lane = "quick" | "slow" | "bulk";
+/** Quick jobs, and starting programs, must not stand in line behind slow ones (deleting a tree of a million files). */
+export type Lane = "quick" | "start" | "slow" | "bulk";
 
 /** The addon of this thread and the one way its threads report back. */
 export interface Machine {
@@ -82,6 +82,7 @@ function createMachine(addon: Addon): Machine {
   const reports = createReports(addon);
   const lanes: Readonly<Record<Lane, Semaphore>> = {
     quick: createSemaphore(16),
+    start: createSemaphore(16),
     slow: createSemaphore(24),
     bulk: createSemaphore(4),
   };
@@ -96,7 +97,7 @@ function createMachine(addon: Addon): Machine {
     const started = begin(addon, token);
     if (started < 0) {
       reports.remove(token);
-      reject(new SyscallError("pthread_create", -started, path));
+      reject(new SyscallError("job", -started, path));
     }
     return promise;
   }

@@ -80,7 +80,7 @@ export async function runHelper(
   const giveBack = await caps[kind].acquire(signal);
   let child: Child;
   try {
-    child = spawn({
+    child = await spawn({
       argv: [helperPath, ...args],
       env: {},
       cwd: "/",

@@ -33,8 +33,9 @@ export { connectInNamespace, type IdMapping, type NamespaceKind } from "./namesp
 export { type InterfaceCounters, readInterfaceCounters } from "./network-devices.ts";
 export { pinNamespaces, pinUserNamespace, unpinNamespace } from "./namespaces.ts";
 export { type Child, type Command, type ExitStatus, spawn, type StdioSpec } from "./process.ts";
+export { raisePriority } from "./priority.ts";
 export { relabel } from "./relabel.ts";
-export { run, type RunCommand, type RunResult } from "./run.ts";
+export { run, type RunCommand, type RunResult, within } from "./run.ts";
 export { connectSeqpacket, connectThroughRelay, type SeqpacketHandlers, type SeqpacketSocket } from "./sockets.ts";
 export { type ConsoleSocket, openConsoleSocket, recvFds, sendDatagram, sendFds, setWindowSize } from "./sockets.ts";
 export { SyscallError } from "./syscall-error.ts";

@@ -131,7 +131,7 @@ test("a name with dots is reached by slashes, as sysctl(8) does", () => {
 /** A one-connection echo server on a port of 127.0.0.1 inside the pinned namespace. */
 async function startEcho(): Promise<{ readonly child: Child; readonly port: number }> {
   const source = `require("node:net").createServer((s) => s.pipe(s)).listen(0, "127.0.0.1", function () { console.log(this.address().port) })`;
-  const child = spawn({
+  const child = await spawn({
     argv: ["/usr/bin/nsenter", `--net=${inside("net")}`, process.execPath, "-e", source],
     env: {},
     stdio: ["null", "pipe-write", "null"],
@@ -256,7 +256,7 @@ describe("user namespaces", () => {
 
 describe("berth-helper pause", () => {
   /** Runs it as PID 1 of a PID namespace of its own. */
-  function startPause(): Child {
+  function startPause(): Promise<Child> {
     return spawn({
       argv: ["/usr/bin/unshare", "--fork", "--pid", "--mount-proc", helperPath, "pause"],
       env: {},
@@ -273,14 +273,14 @@ describe("berth-helper pause", () => {
   }
 
   test.each(["SIGTERM", "SIGINT"] as const)("ends with 0 on %s though it is PID 1", async (name) => {
-    const parent = startPause();
+    const parent = await startPause();
     const pause = await findPause(parent);
     process.kill(pause, name);
     await expect(parent.exited).resolves.toEqual({ kind: "exited", code: 0 });
   });
 
   test("reaps what is orphaned in its namespace, and ignores other signals", async () => {
-    const parent = startPause();
+    const parent = await startPause();
     const pause = await findPause(parent);
     process.kill(pause, "SIGUSR1");
     process.kill(pause, "SIGHUP");

@@ -4,7 +4,7 @@ import { spawn } from "./process.ts";
 
 test("pipes belong to whom the command says, who can open them anew", async () => {
   const script = "stat -L -c '%u %g' /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2";
-  const child = spawn({
+  const child = await spawn({
     argv: ["/bin/sh", "-c", script],
     env: { PATH: "/usr/bin:/bin" },
     stdio: ["pipe-read", "pipe-write", "pipe-write"],

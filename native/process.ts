@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import type { Addon } from "./binding.ts";
 import { getMachine, type Machine, readable } from "./events.ts";
-import { checkValue, requireAbsolute, SyscallError } from "./syscall-error.ts";
+import { checkValue, requireAbsolute } from "./syscall-error.ts";
 import { syscalls } from "./syscalls.ts";
 
 /**
@@ -99,17 +99,23 @@ function openSocket({ parentFd, direction }: Descriptor): Socket | undefined {
   return new Socket({ fd: parentFd, readable: direction !== "out", writable: direction !== "in" });
 }
 
-function startChild(
-  addon: Addon,
-  command: Command,
+interface Started {
+  readonly pid: number;
+  readonly pidfd: number;
+}
+
+async function startChild(
+  { job }: Machine,
+  { argv, env, cwd, processGroup, session }: Command,
   descriptors: readonly Descriptor[],
-): { pid: number; pidfd: number } {
-  const flags = (command.processGroup ? groupFlag : 0) | (command.session ? sessionFlag : 0);
-  const environment = Object.entries(command.env).map(([name, value]) => `${name}=${value}`);
+): Promise<Started> {
+  const flags = (processGroup ? groupFlag : 0) | (session ? sessionFlag : 0);
+  const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const fds = descriptors.map(({ childFd }) => childFd);
-  const [pid, second] = addon.spawn(command.argv, environment, command.cwd ?? null, fds, flags);
-  if (typeof second === "number") return { pid, pidfd: second };
-  throw new SyscallError(second, -pid, second === "chdir" ? command.cwd : command.argv[0]);
+  const { value, output } = await job("start", argv[0], (addon, token) =>
+    addon.spawn(token, [...argv, ...environment], argv.length, cwd ?? null, fds, flags),
+  );
+  return { pid: output.readInt32LE(), pidfd: value };
 }
 
 /** 255 stands for a status that somebody else took from us, which only a debugger could. */
@@ -118,7 +124,7 @@ function toExitStatus(status: number): ExitStatus {
   return { kind: "exited", code: status < 0 ? 255 : status };
 }
 
-function makeChild({ addon, watch }: Machine, pid: number, pidfd: number, stdio: Child["stdio"]): Child {
+function makeChild({ addon, watch }: Machine, { pid, pidfd }: Started, stdio: Child["stdio"]): Child {
   const { promise, resolve } = Promise.withResolvers<ExitStatus>();
   let isReaped = false;
   const exitWatch = watch(pidfd, readable, () => {
@@ -143,25 +149,26 @@ function makeChild({ addon, watch }: Machine, pid: number, pidfd: number, stdio:
 }
 
 /**
- * Starts a program without copying this process, whatever its size. The child has the descriptors named and no other,
- * the environment given and nothing else, default signal dispositions, an empty signal mask and umask 022.
+ * Starts a program without copying this process, whatever its size, and without making this thread wait for a processor
+ * on the child's behalf. The child has the descriptors named and no other, the environment given and nothing else,
+ * default signal dispositions, an empty signal mask and umask 022.
  *
- * @throws {SyscallError} at once if it cannot be started, `execve` ENOENT or EACCES, `chdir`; EINVAL for a relative path.
+ * @throws {SyscallError} if it cannot be started: `execve` ENOENT or EACCES, `chdir`; EINVAL for a relative path.
  */
-export function spawn(command: Command): Child {
+export async function spawn(command: Command): Promise<Child> {
   const machine = getMachine();
   const { addon } = machine;
   requireAbsolute("execve", command.argv[0]);
   const descriptors: Descriptor[] = [];
-  let started: { pid: number; pidfd: number };
+  let started: Started;
   try {
     for (const spec of command.stdio) descriptors.push(openDescriptor(addon, spec, command.pipeOwner));
-    started = startChild(addon, command, descriptors);
+    started = await startChild(machine, command, descriptors);
   } catch (thrown) {
     closeAll(addon, descriptors, "parent");
     throw thrown;
   } finally {
     closeAll(addon, descriptors, "child");
   }
-  return makeChild(machine, started.pid, started.pidfd, descriptors.map(openSocket));
+  return makeChild(machine, started, descriptors.map(openSocket));
 }

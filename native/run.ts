@@ -60,7 +60,7 @@ function feed(stdin: Socket | undefined, input: Uint8Array | string | undefined)
  * Resolves when the work does or the time has passed, and leaves no timer behind. A thread that was kept busy comes to
  * its timers before it reads: what lies in a pipe by then is read first.
  */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
+export async function within(ms: number, work: Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(() => setImmediate(resolve), ms);
   await Promise.race([work, promise]);
@@ -93,7 +93,7 @@ async function waitForExit(child: Child, signal: AbortSignal): Promise<ExitStatu
  */
 export async function run(command: RunCommand): Promise<RunResult> {
   command.signal.throwIfAborted();
-  const child = spawn({
+  const child = await spawn({
     argv: command.argv,
     env: command.env,
     ...(command.cwd === undefined ? {} : { cwd: command.cwd }),

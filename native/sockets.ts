@@ -143,11 +143,14 @@ export async function connectSeqpacket(path: string, handlers: SeqpacketHandlers
 }
 
 /** The helper hands its own descriptors out and keeps nothing of ours. */
-function startRelay({ addon }: Machine, peer: number): { readonly relay: Child; readonly fd: number } {
+async function startRelay({ addon }: Machine, peer: number): Promise<{ readonly relay: Child; readonly fd: number }> {
   const [ours, theirs] = checkValue("socketpair", addon.socketPair(seqpacketType));
   try {
     const stdio = [{ fd: peer }, { fd: theirs }, "null"] as const;
-    return { relay: spawn({ argv: [helperPath, "relay"], env: {}, cwd: "/", stdio, processGroup: true }), fd: ours };
+    return {
+      relay: await spawn({ argv: [helperPath, "relay"], env: {}, cwd: "/", stdio, processGroup: true }),
+      fd: ours,
+    };
   } catch (thrown) {
     addon.close(ours);
     throw thrown;
@@ -168,7 +171,7 @@ export async function connectThroughRelay(path: string, handlers: SeqpacketHandl
   const { addon } = machine;
   const peer = check("connect", addon.connectUnix(requireAbsolute("connect", path), seqpacketType), path);
   try {
-    const { relay, fd } = startRelay(machine, peer);
+    const { relay, fd } = await startRelay(machine, peer);
     return new PacketSocket(machine, fd, handlers, relay);
   } finally {
     addon.close(peer);

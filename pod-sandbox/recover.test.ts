@@ -27,7 +27,7 @@ afterEach(async () => {
 
 /** A process that is there until the test is over. */
 async function startProcess(): Promise<ProcessIdentity> {
-  const child = spawn({ argv: ["/bin/sleep", "1000"], env: {}, stdio: ["null", "null", "null"] });
+  const child = await spawn({ argv: ["/bin/sleep", "1000"], env: {}, stdio: ["null", "null", "null"] });
   children.push(child);
   const identity = await processIdentity(child.pid);
   if (!identity) throw new Error("the process is not there");

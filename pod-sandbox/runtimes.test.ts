@@ -15,7 +15,7 @@ describe("runtimeOf", () => {
   });
 
   it("still kills, and sees the end, when the handler is not configured any more", async () => {
-    const child = spawn({ argv: ["/bin/sleep", "1000"], env: {}, stdio: ["null", "null", "null"] });
+    const child = await spawn({ argv: ["/bin/sleep", "1000"], env: {}, stdio: ["null", "null", "null"] });
     const init = await processIdentity(child.pid);
     if (!init) throw new Error("the process is not there");
     const exit = retired.waitForExit("id", init, undefined, signal);

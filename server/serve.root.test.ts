@@ -45,7 +45,7 @@ async function listenSilently(): Promise<
 async function listenAsSystemd(socket: string): Promise<AsyncDisposable & { readonly heard: () => string[] }> {
   const program = `use Socket; $| = 1; socket(S, AF_UNIX, SOCK_DGRAM, 0); bind(S, sockaddr_un($ARGV[0])) or die;
     print "bound\n"; while (defined recv(S, $m, 4096, 0)) { print "$m\n" }`;
-  const child = spawn({
+  const child = await spawn({
     argv: ["/usr/bin/perl", "-e", program, socket],
     env: {},
     stdio: ["null", "pipe-write", "null"],
@@ -80,7 +80,7 @@ async function startBerth(
     `root = "${directory}/root"\nstate = "${directory}/state"\nsocket = "${socket}"\nlog_level = "debug"\n` +
       `[cni]\nconf_dir = "${directory}/cni"\ncache_dir = "${directory}/cni-cache"\n${more}`,
   );
-  const child = spawn({
+  const child = await spawn({
     argv: [process.execPath, mainPath, "serve", "--config", config],
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", ...environment },
     stdio: ["null", "null", "pipe-write"],

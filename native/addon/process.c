@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -84,19 +85,18 @@ IN_CHILD static int child_main(void *data) {
   return fail_start(start, "execve");
 }
 
-/* Like vfork: costs the same however large the heap is. Returns the pid or -errno. */
+/*
+ * Like vfork: costs the same however large the heap is. Returns the pid or -errno. No handler of ours may run in the
+ * child: on a job's thread all signals are blocked.
+ */
 static pid_t start_child(struct start *start, int *pidfd) {
   char *stack = mmap(NULL, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
   if (stack == MAP_FAILED) {
     start->step = "mmap";
     return -errno;
   }
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of ours may run in the child */
   pid_t pid = clone(child_main, stack + child_stack_bytes, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, start, pidfd);
   int error = errno;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
   munmap(stack, child_stack_bytes);
   if (pid < 0) {
     start->step = "clone";
@@ -117,31 +117,62 @@ static napi_value pair(napi_env env, napi_value first, napi_value second) {
   return array;
 }
 
-/* spawn(argv, env, cwd | null, fds, flags): [pid, pidfd], or [-errno, name of the call that failed]. */
+/* list: arguments, then the environment; numbers: 0 arguments, 1 flags, 2 descriptors; data: these; strings: 0 cwd */
+static void run_start(struct job *job) {
+  size_t argc = (size_t)job->numbers[0];
+  char **argv = calloc(argc + 1, sizeof *argv);
+  pid_t *told = malloc(sizeof *told);
+  if (argv == NULL || told == NULL) {
+    free(argv);
+    free(told);
+    job_fail(job, "spawn", ENOMEM);
+    return;
+  }
+  memcpy(argv, job->list, argc * sizeof *argv);
+  struct start start = {
+      .argv = argv,
+      .environment = job->list + argc,
+      .directory = job->strings[0],
+      .fds = (const int *)(const void *)job->data,
+      .fd_count = (size_t)job->numbers[2],
+      .flags = (unsigned)job->numbers[1],
+  };
+  int pidfd = -1;
+  *told = start_child(&start, &pidfd);
+  free(argv);
+  if (*told < 0) {
+    job_fail(job, start.step, -*told);
+    free(told);
+    if (strcmp(start.step, "chdir") != 0) return;
+    job->output = (uint8_t *)strdup(start.directory); /* a failure's output is the path it failed on */
+    job->output_length = strlen(start.directory);
+    return;
+  }
+  job->result = pidfd;
+  job->result_is_fd = true;
+  job->output = (uint8_t *)told;
+  job->output_length = sizeof *told;
+}
+
+/* spawn(token, argv and env, arguments in it, cwd | null, fds, flags): a job whose value is a pidfd, its output the pid */
 static napi_value js_spawn(napi_env env, napi_callback_info info) {
   struct args args;
   args_read(&args, env, info);
-  struct start start = {.step = "spawn"};
-  size_t argc, envc;
-  start.argv = args_string_list(&args, 0, &argc);
-  start.environment = args_string_list(&args, 1, &envc);
-  if (!args_is_null(&args, 2)) start.directory = args_string(&args, 2);
-  int *fds = args_fd_list(&args, 3, &start.fd_count);
-  start.fds = fds;
-  start.flags = (unsigned)args_integer(&args, 4, 0, spawn_process_group | spawn_session);
-  int pidfd = -1;
-  int64_t result = args.error;
-  if (result == 0 && (argc == 0 || start.fd_count < 3 || start.fd_count > max_child_fds)) result = -EINVAL;
-  if (result == 0) result = start_child(&start, &pidfd);
-  free_string_list(start.argv);
-  free_string_list(start.environment);
-  free(fds);
-  napi_value second = NULL;
-  if (result < 0)
-    napi_create_string_utf8(env, start.step, NAPI_AUTO_LENGTH, &second);
-  else
-    second = make_integer(env, pidfd);
-  return args_answer_value(&args, pair(env, make_integer(env, result), second));
+  struct job *job = job_create(&args, run_start);
+  job_take_list(job, &args, 1);
+  job_take_optional_string(job, 0, &args, 3);
+  size_t fd_count;
+  int *fds = args_fd_list(&args, 4, &fd_count);
+  if (job == NULL) {
+    free(fds);
+    return args_answer(&args, 0);
+  }
+  job->data = (uint8_t *)fds;
+  job->numbers[0] = args_integer(&args, 2, 1, (int64_t)job->list_length);
+  job->numbers[1] = args_integer(&args, 5, 0, spawn_process_group | spawn_session);
+  job->numbers[2] = (int64_t)fd_count;
+  if (args.error == 0 && (fd_count < 3 || fd_count > max_child_fds)) args.error = -EINVAL;
+  return job_start(job, &args);
 }
 
 /* reap(pidfd): code, or 256 + signal; -EAGAIN while the child runs. */
@@ -182,6 +213,19 @@ static napi_value js_signal_group(napi_env env, napi_callback_info info) {
   int number = (int)args_integer(&args, 1, 0, 64);
   if (args.error != 0) return args_answer(&args, 0);
   return args_answer(&args, result_of(kill(-group, number)));
+}
+
+/* raisePriority(nice): of this thread; what it starts begins at 0 again. A priority that was chosen before stays. */
+static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  int nice_value = (int)args_integer(&args, 0, -20, -1);
+  if (args.error != 0 || sched_getscheduler(0) != SCHED_OTHER || getpriority(PRIO_PROCESS, 0) != 0)
+    return args_answer(&args, 0);
+  const struct sched_param none = {0};
+  int result = sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &none);
+  if (result == 0) result = setpriority(PRIO_PROCESS, 0, nice_value);
+  return args_answer(&args, result_of(result));
 }
 
 static napi_value js_pipe(napi_env env, napi_callback_info info) {
@@ -265,6 +309,7 @@ const struct entry process_entries[] = {
     {"pidfdOpen", js_pidfd_open},
     {"pidfdSignal", js_pidfd_signal},
     {"signalGroup", js_signal_group},
+    {"raisePriority", js_raise_priority},
     {"pipe", js_pipe},
     {"readKernelFile", js_read_kernel_file},
     {"close", js_close},

@@ -46,7 +46,7 @@ export async function withConmon<T>(
 ): Promise<T> {
   signal.throwIfAborted();
   const { argv, env, cwd } = command;
-  const child = spawn({
+  const child = await spawn({
     argv,
     cwd,
     env: { ...env, _OCI_SYNCPIPE: "3", _OCI_STARTPIPE: "4" },

@@ -25,7 +25,7 @@ async function createdByRunc(init: string): Promise<{ host: Parameters<typeof st
   await mkdir(join(directory, "root/c1"), { recursive: true });
   await mkdir(join(directory, "containers"));
   await run({ argv: ["/usr/bin/mkfifo", gate], env, signal: AbortSignal.timeout(5_000) });
-  const child = spawn({ argv: ["/bin/sh", "-c", init, "sh", gate], env, stdio: ["null", "null", "null"] });
+  const child = await spawn({ argv: ["/bin/sh", "-c", init, "sh", gate], env, stdio: ["null", "null", "null"] });
   onTestFinished(async () => {
     child.kill(9);
     await child.exited;

@@ -15,7 +15,7 @@ const config: RuntimeConfig = {
 
 /** The error of an exec that the runtime had no reason to give for, in a container whose init lives so long. */
 async function failureBeside(seconds: string, words: string): Promise<unknown> {
-  const child = spawn({ argv: ["/bin/sleep", seconds], env: {}, stdio: ["null", "null", "null"] });
+  const child = await spawn({ argv: ["/bin/sleep", seconds], env: {}, stdio: ["null", "null", "null"] });
   onTestFinished(async () => {
     child.kill(9);
     await child.exited;

@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { access, rm, writeFile } from "node:fs/promises";
+import { access, writeFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ExitStatus, ProcessIdentity, StdioSpec } from "../../native/index.ts";
-import { helperPath, isAlive, openProcess, readFileBounded, spawn } from "../../native/index.ts";
+import { helperPath, isAlive, openProcess, readFileBounded, spawn, within } from "../../native/index.ts";
 import { isStarted } from "./container-start.ts";
 import { killExec } from "./exec-processes.ts";
 import { runtimeFailure } from "./failure.ts";
@@ -14,6 +14,7 @@ import { globalArguments, hiddenDirectories, runtimeEnvironment } from "./invoca
 import { execDirectory } from "./state.ts";
 import type { ContainerState } from "./state.ts";
 import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
+import { removeFile } from "./volatile-file.ts";
 
 /** How long output may still come after the command's end, when a process that it left behind holds the pipes. */
 const drainMs = 250;
@@ -46,11 +47,11 @@ export async function startExec(
   const files = { spec: `${base}.json`, pid: `${base}.pid`, log: `${base}.log` };
   const removeFiles = async (): Promise<void> => {
     const made = consoleSocket === undefined ? [files.spec, files.pid] : Object.values(files);
-    await Promise.all(made.map((path) => rm(path, { force: true })));
+    await Promise.all(made.map(removeFile));
   };
   try {
     await writeFile(files.spec, JSON.stringify(exec.process), { mode: 0o600 });
-    const child = spawn({
+    const child = await spawn({
       // Detached, the runtime does not wait for pipes that a process in the background keeps, runc hands a terminal over,
       // and neither stays beside the command; the helper gets the command from it and ends with its exit code.
       argv: [
@@ -112,7 +113,7 @@ export async function execSync(
     const stdout = collect(stdoutPipe, limits.maxOutputBytes);
     const stderr = collect(stderrPipe, limits.maxOutputBytes);
     const status = await endOf(running, signal, limits.timeoutMs);
-    const drained = Promise.race([Promise.all([stdout.ended, stderr.ended]), sleep(drainMs)]);
+    const drained = within(drainMs, Promise.all([stdout.ended, stderr.ended]));
     const [wasStarted] = await Promise.all([running.wasStarted(), drained]);
     for (const pipe of [stdoutPipe, stderrPipe]) pipe.destroy();
     if (!wasStarted) throw await notStarted(host, running.container, exec, stderr.take());

@@ -2,7 +2,7 @@ import { access, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } f
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../../cri-api/index.ts";
-import { isAlive, openProcess } from "../../native/index.ts";
+import { isAlive, openProcess, spawn } from "../../native/index.ts";
 import { readCgroupPaths } from "./cgroup-paths.ts";
 import { readContainerStats } from "./cgroup-stats.ts";
 import { gateOf } from "./container-start.ts";
@@ -357,6 +357,22 @@ for (const program of ["crun", "runc"] as const) {
       expect((await Promise.all(containers.map(({ exit }) => exit()))).map(({ exitCode }) => exitCode)).toEqual(
         numbers.map(() => 137),
       );
+    });
+
+    test("a command's output is not lost where this thread was too busy to read before the time for it was over", async () => {
+      const beBusy = (ms: number): void => {
+        for (const end = performance.now() + ms; performance.now() < end; );
+      };
+      const { exec } = await start(["sleep", "1000"]);
+      const said = exec(["sh", "-c", "sleep 1.234; echo said"]);
+      await until(async () => (await processesWith("sleep 1.234")).length > 0);
+      const quiet = { env: {}, stdio: ["null", "null", "null"] } as const;
+      const last = await spawn({ argv: ["/bin/sleep", "1.6"], ...quiet });
+      const first = await spawn({ argv: ["/bin/true"], ...quiet });
+      await first.exited; // we are called by the addon now, which has the other ends to tell as soon as we return
+      void last.exited.then(() => beBusy(400));
+      beBusy(2_000);
+      expect((await said).stdout.toString()).toBe("said\n");
     });
 
     test("a bundle's path may be longer than a socket's", async () => {

@@ -1,4 +1,5 @@
-import { rename, rm, writeFile } from "node:fs/promises";
+import { rename, rm, unlink, writeFile } from "node:fs/promises";
+import { errnoOf } from "../../cri-api/index.ts";
 
 /**
  * Replaces a file in one step for whoever reads it, also when this process dies in the middle. It is not brought to the
@@ -18,6 +19,13 @@ export async function writeVolatile(path: string, text: string): Promise<void> {
 /** Removes the file, and what a write left that a crash cut short. */
 export async function removeVolatile(path: string): Promise<void> {
   await Promise.all([path, asideOf(path)].map((name) => rm(name, { force: true })));
+}
+
+/** Removes one file, if it is there, in one step: `rm` looks twice before. */
+export async function removeFile(path: string): Promise<void> {
+  await unlink(path).catch((thrown: unknown) => {
+    if (errnoOf(thrown) !== "ENOENT") throw thrown;
+  });
 }
 
 function asideOf(path: string): string {
