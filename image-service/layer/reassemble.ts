@@ -71,7 +71,7 @@ function* readContent(rootFd: number, content: Content, limits: PullLimits): Gen
       yield chunk.subarray(0, length);
     }
   } finally {
-    syscalls.close(fd);
+    closeSync(fd); // by Node, which opened it: a thread that ends closes what Node takes for open
   }
 }
 

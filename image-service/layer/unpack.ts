@@ -33,10 +33,13 @@ export interface UnpackedFile {
 }
 
 /** Whether the archive can be made again: where its paths led through links, a file may have stood under two names. */
-async function isRemade({ directory, diffId, limits }: UnpackTarget): Promise<boolean> {
+async function isRemade({ directory, diffId, limits, onProgress }: UnpackTarget, sizeBytes: number): Promise<boolean> {
   const hash = createDigestHash(diffId);
   try {
-    for await (const chunk of reassembleLayer({ directory, limits })) hash.update(chunk);
+    for await (const chunk of reassembleLayer({ directory, limits })) {
+      hash.update(chunk);
+      onProgress?.(sizeBytes); // it goes on, though nothing more is unpacked
+    }
   } catch (thrown) {
     if (thrown instanceof LayerError || thrown instanceof SyscallError) return false;
     throw thrown;
@@ -48,10 +51,11 @@ async function isRemade({ directory, diffId, limits }: UnpackTarget): Promise<bo
 async function keepArchive(
   target: UnpackTarget,
   skeleton: Skeleton,
-  { isComplete, replaced }: { readonly isComplete: boolean; readonly replaced: Replaced },
+  made: { readonly isComplete: boolean; readonly replaced: Replaced; readonly sizeBytes: number },
 ): Promise<TreeUsage> {
+  const { isComplete, replaced, sizeBytes } = made;
   const skeletonBytes = skeleton.finish();
-  const isWanted = isComplete && (replaced.isEmpty() || (await isRemade(target)));
+  const isWanted = isComplete && (replaced.isEmpty() || (await isRemade(target, sizeBytes)));
   if (!isWanted) skeleton.discard();
   const { usedBytes, inodes } = replaced.finish(isWanted);
   const folderBytes = lstatSync(target.directory).blocks * 512;
@@ -82,7 +86,8 @@ async function unpackInto(
   const actual = finishDigest(diffId, hash);
   if (actual !== diffId) throw new LayerError(`the layer unpacks to ${actual}, the image config says ${diffId}`);
   const usage = tree.finish();
-  const own = await keepArchive(target, skeleton, { isComplete: tree.isComplete(), replaced });
+  const made = { isComplete: tree.isComplete(), replaced, sizeBytes: uncompressedBytes };
+  const own = await keepArchive(target, skeleton, made);
   return { usedBytes: usage.usedBytes + own.usedBytes, inodes: usage.inodes + own.inodes, uncompressedBytes };
 }
 

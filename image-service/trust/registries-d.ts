@@ -10,14 +10,14 @@ import { scopesOf } from "./policy-scope.ts";
 
 /** Where the signatures of an image are. */
 export interface SignaturePlaces {
-  /** URL that OpenPGP signatures lie below, if any. */
-  readonly lookaside: string | undefined;
+  /** URL that OpenPGP signatures lie below. */
+  readonly lookaside: string;
   /** Whether sigstore's signatures are read from the registry itself. */
   readonly useAttachments: boolean;
 }
 
 const maxFileBytes = 1 << 20;
-/** What holds for a registry that no file tells of. */
+/** What holds where no file says otherwise. */
 const builtIn: SignaturePlaces = { lookaside: "file:///var/lib/containers/sigstore", useAttachments: false };
 
 const url = v.pipe(v.string(), v.regex(/^(?:https?|file):\/\/[^\s?#]*$/, "must be a http, https or file URL"));
@@ -68,15 +68,16 @@ async function readSections(directory: string): Promise<ReadonlyMap<string, Sect
 }
 
 /**
- * Looks up where an image's signatures are: the most specific section decides, and alone.
+ * Looks up where an image's signatures are: of each setting, the most specific section that has it decides, as in the
+ * library that Podman and CRI-O share.
  *
  * @throws {Error} for a file that cannot be understood, or contradicts another.
  * @see https://github.com/containers/image/blob/v5.36.0/docs/containers-registries.d.5.md
  */
 export async function readSignaturePlaces(directory: string, reference: ImageReference): Promise<SignaturePlaces> {
   const sections = await readSections(directory);
-  const found = [...scopesOf(reference), ""].map((scope) => sections.get(scope)).find((each) => each !== undefined);
-  if (found === undefined) return builtIn;
-  const { lookaside, sigstore, "use-sigstore-attachments": useAttachments = false } = found;
-  return { lookaside: lookaside ?? sigstore, useAttachments };
+  const found = [...scopesOf(reference), ""].flatMap((scope) => sections.get(scope) ?? []);
+  const [lookaside = builtIn.lookaside] = found.flatMap((each) => each.lookaside ?? each.sigstore ?? []);
+  const [useAttachments = builtIn.useAttachments] = found.flatMap((each) => each["use-sigstore-attachments"] ?? []);
+  return { lookaside, useAttachments };
 }

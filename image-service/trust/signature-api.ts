@@ -3,7 +3,6 @@ import * as v from "valibot";
 import type { Digest } from "../digest.ts";
 import { RegistryFailure } from "../registry/failure.ts";
 import { headerOf, readBody } from "../registry/http.ts";
-import type { PullLimits } from "../registry/limits.ts";
 import { parseDocument } from "../registry/manifest.ts";
 import { retrying } from "../registry/retry.ts";
 import type { RegistrySession } from "../registry/session.ts";
@@ -26,13 +25,14 @@ const document = v.object({
 /** Asks a registry whether it keeps OpenPGP signatures itself, as OpenShift's does. */
 export async function hasSignatureApi(
   session: RegistrySession,
-  limits: PullLimits,
-  signal: AbortSignal,
+  { limits, policy, signal }: AttachmentRead,
 ): Promise<boolean> {
   try {
-    const response = await session.get("/v2/", {}, signal);
-    await readBody(response, limits.tokenBytes, "the registry's greeting");
-    return headerOf(response, "x-registry-supports-signatures") === "1";
+    return await retrying(policy, signal, async () => {
+      const response = await session.get("/v2/", {}, signal);
+      await readBody(response, limits.tokenBytes, "the registry's greeting");
+      return headerOf(response, "x-registry-supports-signatures") === "1";
+    });
   } catch (thrown) {
     if (thrown instanceof RegistryFailure && !thrown.isRetriable) return false;
     throw thrown;

@@ -36,14 +36,14 @@ async function attachmentsOf(
 async function simpleSignings(
   job: SignaturesJob,
   session: RegistrySession | undefined,
-  lookaside: Lookaside | undefined,
+  lookaside: Lookaside,
   signal: AbortSignal,
 ): Promise<readonly ImageSignature[]> {
   const { limits, policy } = job.access;
-  const isKeeper = session !== undefined && (await hasSignatureApi(session, limits, signal));
+  const isKeeper = session !== undefined && (await hasSignatureApi(session, { limits, policy, signal }));
   const reads = job.subjects.map(async (subject) => {
     if (isKeeper) return await noneIfAbsent(readSignatureApi(session, subject, { limits, policy, signal }));
-    return lookaside === undefined ? [] : await readLookaside(lookaside, subject);
+    return await readLookaside(lookaside, subject);
   });
   return (await Promise.all(reads)).flat();
 }
@@ -68,7 +68,7 @@ export async function runSignatures(
     const { path } = job.reference;
     const { policy, limits } = job.access;
     const [first] = sessions;
-    const lookaside = base === undefined ? undefined : { http, base, path, policy, signal };
+    const lookaside = { http, base, path, policy, signal };
     const attached = useAttachments ? job.subjects : [];
     const reads = [
       simpleSignings(job, first, lookaside, signal),
