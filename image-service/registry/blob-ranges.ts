@@ -4,26 +4,62 @@ import type { BlobDownload } from "./blob.ts";
 import { RegistryFailure } from "./failure.ts";
 import { headerOf, type HttpResponse, transportFailure } from "./http.ts";
 
-/** Connections of one blob; each holds one segment in memory. */
-const connections = 4;
+/** Those of a thread's blobs that come in byte ranges right now: they share its connections. */
+export interface RangedBlobs {
+  count: number;
+}
+
+/** Of all of a thread's blobs that come in byte ranges; each holds one segment in memory. */
+const maxConnections = 8;
+const firstConnections = 2;
 const segmentBytes = 2 << 20;
 /** A blob with less left is through before more connections are open. */
 const worthwhileBytes = 4 * segmentBytes;
 /** A thread that is busy longer than this share of the time unpacks as fast as it can: more bytes would only wait. */
 const busyShare = 0.5;
+/** More connections that bring less than this much more are not what was missing. */
+const worthwhileGain = 1.2;
 
-/**
- * Says when one connection is what a download waits for: after `policy.rangesAfterMs` of it, if this thread was idle
- * for most of them. On a fast link it never is, and ranges would only cost.
- */
-export function createBottleneck({ policy, descriptor }: BlobDownload): (receivedBytes: number) => boolean {
-  let since = { atMs: performance.now(), loop: performance.eventLoopUtilization() };
+/** How a while of a download went. */
+interface Pace {
+  readonly bytesPerMs: number;
+  /** The thread was idle for most of it: it waits for bytes. */
+  readonly isStarved: boolean;
+}
+
+/** Tells of each `policy.rangesAfterMs` of a download when it is over. */
+function createPacemaker({ policy }: BlobDownload, offset: number): (receivedBytes: number) => Pace | undefined {
+  const take = (bytes: number) => ({ bytes, atMs: performance.now(), loop: performance.eventLoopUtilization() });
+  let since = take(offset);
   return (receivedBytes) => {
-    const nowMs = performance.now();
-    if (nowMs - since.atMs < policy.rangesAfterMs) return false;
+    const elapsedMs = performance.now() - since.atMs;
+    if (elapsedMs < policy.rangesAfterMs) return undefined;
     const { utilization } = performance.eventLoopUtilization(since.loop);
-    since = { atMs: nowMs, loop: performance.eventLoopUtilization() };
-    return utilization < busyShare && descriptor.size - receivedBytes >= worthwhileBytes;
+    const bytesPerMs = (receivedBytes - since.bytes) / elapsedMs;
+    since = take(receivedBytes);
+    return { bytesPerMs, isStarved: utilization < busyShare };
+  };
+}
+
+/** Says when one connection is what a download waits for. On a fast link it never is, and ranges would only cost. */
+export function createBottleneck(download: BlobDownload, offset: number): (receivedBytes: number) => boolean {
+  const paceAt = createPacemaker(download, offset);
+  return (receivedBytes) =>
+    paceAt(receivedBytes)?.isStarved === true && download.descriptor.size - receivedBytes >= worthwhileBytes;
+}
+
+/** How many connections to use: twice as many while the thread waits for bytes, if the last ones brought more of them. */
+function createWidth(download: BlobDownload, offset: number): (receivedBytes: number) => number {
+  const paceAt = createPacemaker(download, offset);
+  let wanted = firstConnections;
+  let slower = 0;
+  return (receivedBytes) => {
+    const pace = paceAt(receivedBytes);
+    if (pace?.isStarved === true && pace.bytesPerMs > slower * worthwhileGain) {
+      slower = pace.bytesPerMs;
+      wanted = Math.min(wanted * 2, maxConnections);
+    }
+    return Math.min(wanted, Math.max(1, Math.floor(maxConnections / download.ranged.count)));
   };
 }
 
@@ -62,24 +98,28 @@ async function fetchSegment(download: BlobDownload, start: number, end: number):
  * The first failure ends all.
  */
 export async function* readRanges(download: BlobDownload, offset: number): AsyncGenerator<Buffer, void> {
-  const { size } = download.descriptor;
+  const { ranged, descriptor } = download;
   const stop = new AbortController();
   const parallel = { ...download, signal: AbortSignal.any([download.signal, stop.signal]) };
   const window: Promise<Buffer>[] = [];
+  ranged.count += 1;
   try {
-    for (let next = offset; ; ) {
-      while (window.length < connections && next < size) {
-        const end = Math.min(next + segmentBytes, size);
+    const widthAt = createWidth(download, offset);
+    for (let next = offset, given = offset; given < descriptor.size; ) {
+      for (const width = widthAt(given); window.length < width && next < descriptor.size; ) {
+        const end = Math.min(next + segmentBytes, descriptor.size);
         const segment = fetchSegment(parallel, next, end);
         segment.catch(() => undefined); // whoever reads as far hears of it
         window.push(segment);
         next = end;
       }
-      const first = window.shift();
+      const first = await window.shift();
       if (first === undefined) return;
-      yield await first;
+      given += first.length;
+      yield first;
     }
   } finally {
+    ranged.count -= 1;
     stop.abort();
   }
 }

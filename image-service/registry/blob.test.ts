@@ -32,13 +32,13 @@ afterEach(async () => {
   await registry[Symbol.asyncDispose]();
 });
 
-async function download(changes: Partial<RetryPolicy> = {}): Promise<Buffer> {
+async function download(changes: Partial<RetryPolicy> = {}, ranged = { count: 0 }): Promise<Buffer> {
   const endpoint = plainEndpoint(registry.host);
   const session = createSession({ endpoint, http, network, limits: defaultLimits, tokens: createTokenCache() });
   const descriptor = { mediaType: "", digest, size: blob.length };
   const { signal } = new AbortController();
   const chunks: Buffer[] = [];
-  const whole = { session, descriptor, policy: { ...policy, ...changes }, signal };
+  const whole = { session, descriptor, policy: { ...policy, ...changes }, ranged, signal };
   for await (const chunk of downloadBlob(whole, startBlob(descriptor))) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
 }
@@ -68,6 +68,42 @@ test("a blob that one slow connection holds up comes in byte ranges over several
   expect((await download()).equals(blob)).toBe(true);
   expect(rangesAsked().length).toBeGreaterThan(3);
   expect(rangesAsked().every((range) => /^bytes=\d+-\d+$/.test(range))).toBe(true);
+});
+
+/** As {@link slowUnlessRanged}, but ranges come slowly too; answers how many came at once at most. */
+function slowAlways(): () => number {
+  let [open, most] = [0, 0];
+  registry.intercept = ({ request, response }) => {
+    const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "") ?? [];
+    const part = first === undefined ? blob : blob.subarray(Number(first), Number(last) + 1);
+    response.writeHead(first === undefined ? 200 : 206, {
+      "content-length": part.length,
+      "accept-ranges": "bytes",
+      ...(first === undefined ? {} : { "content-range": `bytes ${first}-${last}/${blob.length}` }),
+    });
+    open += first === undefined ? 0 : 1;
+    most = Math.max(most, open);
+    response.on("close", () => (open -= first === undefined ? 0 : 1));
+    sendSlowly(response, part);
+  };
+  return () => most;
+}
+
+test("more connections are opened while those there are leave the reader waiting", async () => {
+  const mostAtOnce = slowAlways();
+  const downloading = async (): Promise<number> => {
+    expect((await download()).equals(blob)).toBe(true);
+    return mostAtOnce();
+  };
+  await expect.poll(downloading, { timeout: 15_000 }).toBeGreaterThan(2); // on a busy machine nobody may seem to wait
+});
+
+test("the blobs of a thread that come in byte ranges share its connections", async () => {
+  const mostAtOnce = slowAlways();
+  const ranged = { count: 7 };
+  expect((await download({}, ranged)).equals(blob)).toBe(true);
+  expect(mostAtOnce()).toBe(1);
+  expect(ranged.count).toBe(7);
 });
 
 test("a blob that comes fast comes over one connection", async () => {

@@ -2,7 +2,7 @@ import type { Hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { createDigestHash, finishDigest } from "../digest.ts";
-import { createBottleneck, readRanges, takesRanges } from "./blob-ranges.ts";
+import { createBottleneck, type RangedBlobs, readRanges, takesRanges } from "./blob-ranges.ts";
 import { RegistryFailure } from "./failure.ts";
 import { headerOf, type HttpResponse, transportFailure } from "./http.ts";
 import type { RetryPolicy } from "./limits.ts";
@@ -14,6 +14,7 @@ export interface BlobDownload {
   readonly session: Pick<RegistrySession, "get">;
   readonly descriptor: Descriptor;
   readonly policy: RetryPolicy;
+  readonly ranged: RangedBlobs;
   readonly signal: AbortSignal;
 }
 
@@ -54,7 +55,7 @@ async function* readOnce(download: BlobDownload, progress: BlobProgress): AsyncG
   const response = await session.get(`blobs/${descriptor.digest}`, { accept: "*/*", ...range }, signal);
   try {
     let skip = bytesToSkip(response, offset);
-    const isBottleneck = takesRanges(response) && !progress.isSerial ? createBottleneck(download) : () => false;
+    const isBottleneck = takesRanges(response) && !progress.isSerial ? createBottleneck(download, offset) : () => false;
     for await (const received of response.body as AsyncIterable<Buffer>) {
       const chunk = skip === 0 ? received : received.subarray(Math.min(skip, received.length));
       skip -= received.length - chunk.length;
@@ -110,8 +111,9 @@ export async function* downloadBlob(download: BlobDownload, progress: BlobProgre
 }
 
 /** A blob known to be small, whole. */
-export async function downloadSmallBlob(download: BlobDownload): Promise<Buffer> {
+export async function downloadSmallBlob(download: Omit<BlobDownload, "ranged">): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of downloadBlob(download, startBlob(download.descriptor))) chunks.push(chunk);
+  const whole = { ...download, ranged: { count: 0 } };
+  for await (const chunk of downloadBlob(whole, startBlob(download.descriptor))) chunks.push(chunk);
   return Buffer.concat(chunks);
 }

@@ -36,7 +36,7 @@ export interface RetryPolicy {
   readonly idleTimeoutMs: number;
   /** Longest time in which no byte of a layer is downloaded or unpacked, over all hosts and tries. */
   readonly progressTimeoutMs: number;
-  /** How long a blob comes over one connection before several are considered. */
+  /** How long a blob comes over one connection before several are considered, and over so many before more are. */
   readonly rangesAfterMs: number;
 }
 
@@ -46,5 +46,5 @@ export const defaultRetry: RetryPolicy = {
   maxDelayMs: 30_000,
   idleTimeoutMs: 60_000,
   progressTimeoutMs: 300_000,
-  rangesAfterMs: 1000,
+  rangesAfterMs: 500,
 };

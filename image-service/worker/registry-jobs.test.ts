@@ -48,6 +48,7 @@ function jobOf(progressTimeoutMs: number): LayerJob {
 
 const silent: JobEvents = {
   authorities: async () => createAuthorities(),
+  ranged: { count: 0 },
   onProgress: () => undefined,
   onToken: () => undefined,
   onPiece: async () => undefined,

@@ -2,6 +2,7 @@ import { Code, CriError } from "../../cri-api/index.ts";
 import { LayerError } from "../layer/layer-error.ts";
 import { unpackArtifact, type UnpackedLayer, unpackLayer, type UnpackTarget } from "../layer/unpack.ts";
 import { downloadBlob, startBlob } from "../registry/blob.ts";
+import type { RangedBlobs } from "../registry/blob-ranges.ts";
 import { type Attempt, failedAttempts, RegistryFailure } from "../registry/failure.ts";
 import type { Authorities } from "../registry/authorities.ts";
 import { createHttp, type Http } from "../registry/http.ts";
@@ -16,6 +17,7 @@ import type { LayerJob, LayerProgress, LayerResult, RegistryAccess, ResolveJob, 
 /** What a job may tell while it runs, and what the thread has for all its jobs. */
 export interface JobEvents {
   authorities(): Promise<Authorities>;
+  readonly ranged: RangedBlobs;
   onProgress(progress: LayerProgress): void;
   onToken(key: string, token: Token): void;
   /** Resolves when there may be more. */
@@ -117,12 +119,13 @@ interface LayerDownload {
   readonly job: LayerJob;
   readonly report: { host: string; receivedBytes: number };
   readonly watchdog: Watchdog;
+  readonly ranged: RangedBlobs;
   readonly signal: AbortSignal;
 }
 
 /** The bytes of a blob, from whichever hosts give them; a second host goes on where the first one broke off. */
 async function* downloadFromAny(
-  { sources, job, report, watchdog, signal }: LayerDownload,
+  { sources, job, report, watchdog, ranged, signal }: LayerDownload,
   descriptor: Descriptor,
 ): AsyncGenerator<Buffer, void> {
   const attempts: Attempt[] = [];
@@ -132,7 +135,7 @@ async function* downloadFromAny(
     const { host, isMirror } = session.endpoint;
     report.host = host;
     try {
-      const download = { session, descriptor, policy: job.access.policy, signal };
+      const download = { session, descriptor, policy: job.access.policy, ranged, signal };
       for await (const chunk of downloadBlob(download, progress)) {
         report.receivedBytes = earlierBytes + progress.receivedBytes;
         watchdog.pat();
@@ -174,6 +177,7 @@ export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSi
           job,
           report,
           watchdog,
+          ranged: events.ranged,
           signal: AbortSignal.any([signal, stop.signal]),
         };
         const { diffId } = job.layer;

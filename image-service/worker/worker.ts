@@ -2,6 +2,7 @@ import { enableCompileCache, flushCompileCache } from "node:module";
 import { parentPort, workerData } from "node:worker_threads";
 
 import type { Authorities } from "../registry/authorities.ts";
+import type { RangedBlobs } from "../registry/blob-ranges.ts";
 import { type FromWorker, type Job, type JobResult, maxPieces, type ThreadData, type ToWorker } from "./protocol.ts";
 import type { JobEvents } from "./registry-jobs.ts";
 
@@ -14,6 +15,7 @@ if (port === null) throw new Error("this module runs as a worker thread only");
 const { compileCacheDirectory } = workerData as ThreadData;
 if (compileCacheDirectory !== undefined) enableCompileCache(compileCacheDirectory);
 
+const ranged: RangedBlobs = { count: 0 };
 let authorities: Promise<Authorities> | undefined;
 async function makeAuthorities(): Promise<Authorities> {
   return (await import("../registry/authorities.ts")).createAuthorities();
@@ -75,6 +77,7 @@ async function start(id: number, job: Job): Promise<void> {
   running.set(id, controller);
   const events: JobEvents = {
     authorities: () => (authorities ??= makeAuthorities()),
+    ranged,
     onProgress: (progress) => send({ kind: "progress", id, progress }),
     onToken: (key, token) => send({ kind: "token", key, token }),
     onPiece: (bytes) => sendPiece(id, controller, bytes),
