@@ -443,10 +443,13 @@ describe("a registry that misbehaves", () => {
     ["/", /cannot be called/],
     ["a\nb", /cannot be called/],
     ["same", /two files/],
+    ["folder", /a file and a folder/],
+    ["long/".repeat(300), /cannot be called/],
     [undefined, /nor an artifact with named files/],
   ])("an artifact with a file called %j is refused, with nothing left", async (title, text) => {
     const file = { content: "x", ...(title === undefined ? {} : { title }) };
-    registry.push("team/app", "v1", makeArtifact(title === "same" ? [file, file] : [file]));
+    const more = { same: [file], folder: [{ ...file, title: "folder/below/x" }] }[title ?? ""] ?? [];
+    registry.push("team/app", "v1", makeArtifact([file, ...more]));
     expect((await failure(pull(service, name))).message).toMatch(text);
     expect(leftovers()).toEqual([]);
   });

@@ -1,8 +1,11 @@
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { closeSync, constants, lstatSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { mkdir, mkdtemp, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { Worker } from "node:worker_threads";
 import { gzipSync } from "node:zlib";
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -456,6 +459,24 @@ describe("an unpacked layer", () => {
       expect(await verify(directory, trailing)).toBeUndefined();
     },
   );
+
+  test("is read back without a descriptor that one hand opened and another closed", async () => {
+    const directory = await unpackIn(trailing);
+    // A thread that ends closes what its Node takes for open: a number that is another's by then.
+    const script = `import(workerData.module).then(async ({ reassembleLayer }) => {
+      for await (const _ of reassembleLayer(workerData)) ;
+    });`;
+    const workerData = {
+      module: new URL("./reassemble.ts", import.meta.url).href,
+      directory,
+      limits: defaultLimits,
+    };
+    const code = `const { workerData } = require("node:worker_threads"); ${script}`;
+    const worker = new Worker(code, { eval: true, stderr: true, execArgv: [], workerData });
+    const [said, [exitCode]] = await Promise.all([text(worker.stderr), once(worker, "exit")]);
+    expect(said).not.toContain("opened in unmanaged mode twice");
+    expect(exitCode, said).toBe(0);
+  });
 
   test("makes GNU tar's own archives again, in every format it writes", async () => {
     const source = join(scratch, "source");

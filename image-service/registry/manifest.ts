@@ -85,6 +85,7 @@ const artifact = v.object({
     v.object({ ...descriptorSchema.entries, annotations: v.nullish(v.record(v.string(), v.string()), {}) }),
   ),
 });
+const maxTitleLength = 1024;
 /** Where artifacts say what a blob is called: OCI's own annotation, and that of the CNCF's model specification. */
 const titles = ["org.opencontainers.image.title", "org.cncf.model.filepath"];
 
@@ -164,19 +165,31 @@ function artifactManifest(json: unknown, config: Descriptor): Manifest {
       "unsupported",
       `neither a container image, its config is ${JSON.stringify(config.mediaType.slice(0, 128))}, nor an artifact with named files`,
     );
+  requireDistinct(files.map(({ path }) => path));
+  return { kind: "artifact", files, others };
+}
+
+/** No file may stand where another one, or a folder of another one, does. */
+function requireDistinct(paths: readonly string[]): void {
   const taken = new Set<string>();
-  for (const { path } of files) {
+  for (const path of paths) {
     if (taken.has(path)) throw new RegistryFailure("invalid", `the artifact has two files ${JSON.stringify(path)}`);
     taken.add(path);
   }
-  return { kind: "artifact", files, others };
+  for (const path of paths)
+    for (let cut = path.lastIndexOf("/"); cut !== -1; cut = path.lastIndexOf("/", cut - 1))
+      if (taken.has(path.slice(0, cut)))
+        throw new RegistryFailure(
+          "invalid",
+          `the artifact has a file and a folder ${JSON.stringify(path.slice(0, cut))}`,
+        );
 }
 
 /** A path below the artifact's root; what overlayfs or its users read a meaning into is refused. */
 function cleanPath(title: string): string {
   const components = title.split("/").filter((component) => component !== "" && component !== ".");
   const isHostile = components.some((component) => component === ".." || component.startsWith(".wh."));
-  if (components.length === 0 || isHostile || /\p{Cc}/u.test(title))
+  if (components.length === 0 || isHostile || title.length > maxTitleLength || /\p{Cc}/u.test(title))
     throw new RegistryFailure(
       "invalid",
       `the artifact has a file that cannot be called ${JSON.stringify(title.slice(0, 128))}`,
