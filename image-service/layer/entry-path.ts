@@ -26,6 +26,12 @@ export function parseEntryPath(name: string, maxDepth: number): EntryPath {
   return { folder: components.slice(0, -1).join("/"), base: components.at(-1) ?? "" };
 }
 
+/** The same in one piece: what all spellings of a path in the archive have in common. */
+export function fullPath(name: string, { pathDepth }: { readonly pathDepth: number }): string {
+  const { folder, base } = parseEntryPath(name, pathDepth);
+  return joinPath(folder, base);
+}
+
 /** A name from the archive as an error may show it. */
 export function describeName(name: string): string {
   return JSON.stringify(name.length > 128 ? `${name.slice(0, 128)}…` : name);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { syscalls } from "../../native/index.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { decompress } from "./decompress.ts";
-import { describeName, joinPath, parseEntryPath } from "./entry-path.ts";
+import { describeName, fullPath } from "./entry-path.ts";
 import { fileChunks } from "./file-chunks.ts";
 import { LayerError } from "./layer-error.ts";
 import { fdPath, openFlags, openInRoot, succeeds } from "./root-calls.ts";
@@ -32,17 +32,12 @@ type Part = Buffer | Content;
 
 const readBytes = 256 << 10;
 
-function fullPath(entry: TarEntry, limits: PullLimits): string {
-  const { folder, base } = parseEntryPath(entry.name, limits.pathDepth);
-  return joinPath(folder, base);
-}
-
 function openContent(rootFd: number, { entry, keptPath }: Content, limits: PullLimits): number {
   if (keptPath !== undefined) return openSync(keptPath, constants.O_RDONLY | openFlags.noFollow);
   let fd = -1;
   const flags = openFlags.path | openFlags.noFollow;
   const isThere = succeeds(
-    () => (fd = openInRoot(rootFd, fullPath(entry, limits), flags)),
+    () => (fd = openInRoot(rootFd, fullPath(entry.name, limits), flags)),
     "ENOENT",
     "ENOTDIR",
     "ELOOP",
@@ -83,7 +78,7 @@ async function* partsOf(rootFd: number, { directory, limits, onEntry }: Reassemb
     begin(entry: TarEntry): void {
       onEntry?.(rootFd, entry);
       const isFile = entry.kind === "file" || entry.kind === "hardlink";
-      const keptPath = isFile ? replacedAt(fullPath(entry, limits)) : undefined;
+      const keptPath = isFile ? replacedAt(fullPath(entry.name, limits)) : undefined;
       if (entry.size > 0) content = { entry, keptPath };
     },
     data: (): void => undefined,

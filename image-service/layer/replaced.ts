@@ -14,7 +14,6 @@ interface Usage {
 export interface Replaced extends Disposable {
   /** Moves the file that stands at `path` out of the tree. */
   keep(folderFd: number, base: string, path: string): void;
-  isEmpty(): boolean;
   /** Removes them all where they are of no use; answers what a layer's usage grows by. */
   finish(areWanted: boolean): Usage;
 }
@@ -50,7 +49,6 @@ export function createReplaced(directory: string): Replaced {
     keep(folderFd, base, path) {
       syscalls.renameat(folderFd, base, (fd ??= open()), nameOf(path, countOf(path)));
     },
-    isEmpty: () => fd === undefined,
     finish(areWanted) {
       if (fd === undefined) return { usedBytes: 0, inodes: 0 };
       if (areWanted) return { usedBytes: lstatSync(folder).blocks * 512, inodes: 1 };

@@ -24,6 +24,8 @@ export interface LayerTree extends TarSink, Disposable {
   finish(): TreeUsage;
   /** Whether the contents of all files of the archive are there, or kept aside: whiteouts have none. */
   isComplete(): boolean;
+  /** Whether a member took the place of another one. */
+  hasReplaced(): boolean;
 }
 
 type TreeLimits = Pick<PullLimits, "layerEntries" | "pathDepth">;
@@ -50,6 +52,7 @@ interface State {
   readonly seen: Map<string, Attributes | undefined>;
   file: NewFile | undefined;
   isComplete: boolean;
+  hasReplaced: boolean;
   entries: number;
   usedBytes: number;
   inodes: number;
@@ -57,6 +60,7 @@ interface State {
 
 /** Makes room for a new entry: what an earlier one put there goes, unless both are folders. */
 function clear(state: State, folderFd: number, path: EntryPath): void {
+  state.hasReplaced = true;
   removeAt(folderFd, path.base, joinPath(path.folder, path.base), state.replaced);
   state.folders.forget();
 }
@@ -239,6 +243,7 @@ export function createLayerTree(rootFd: number, limits: TreeLimits, replaced: St
     }),
     file: undefined,
     isComplete: true,
+    hasReplaced: false,
     entries: 0,
     usedBytes: 0,
     inodes: 0,
@@ -261,6 +266,7 @@ export function createLayerTree(rootFd: number, limits: TreeLimits, replaced: St
       return { usedBytes: state.usedBytes, inodes: state.inodes };
     },
     isComplete: () => state.isComplete,
+    hasReplaced: () => state.hasReplaced,
     [Symbol.dispose]() {
       state.folders[Symbol.dispose]();
       if (state.file?.fd !== undefined) syscalls.close(state.file.fd);

@@ -1,16 +1,16 @@
 import { closeSync, constants, lstatSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 
-import { SyscallError, syscalls } from "../../native/index.ts";
+import { syscalls } from "../../native/index.ts";
 import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { decompress } from "./decompress.ts";
 import { LayerError } from "./layer-error.ts";
-import { reassembleLayer } from "./reassemble.ts";
 import { createReplaced, type Replaced } from "./replaced.ts";
 import { createSkeleton, layerRootName, type Skeleton } from "./skeleton.ts";
 import { createTarReader } from "./tar-reader.ts";
-import { createLayerTree, type TreeUsage } from "./tree.ts";
+import { createLayerTree, type LayerTree, type TreeUsage } from "./tree.ts";
+import { verifyLayer } from "./verify.ts";
 
 export interface UnpackTarget {
   /** An empty folder of ours; the layer goes to `diff` in it, its archive's skeleton beside that. */
@@ -32,30 +32,21 @@ export interface UnpackedFile {
   readonly bytes: AsyncGenerator<Buffer, void>;
 }
 
-/** Whether the archive can be made again: where its paths led through links, a file may have stood under two names. */
-async function isRemade({ directory, diffId, limits, onProgress }: UnpackTarget, sizeBytes: number): Promise<boolean> {
-  const hash = createDigestHash(diffId);
-  try {
-    for await (const chunk of reassembleLayer({ directory, limits })) {
-      hash.update(chunk);
-      onProgress?.(sizeBytes); // it goes on, though nothing more is unpacked
-    }
-  } catch (thrown) {
-    if (thrown instanceof LayerError || thrown instanceof SyscallError) return false;
-    throw thrown;
-  }
-  return finishDigest(diffId, hash) === diffId;
-}
-
-/** Keeps what the archive can be made of again, if it can; answers the room it takes, with the layer's own folder. */
+/**
+ * Keeps what the archive can be made of again, and the layer be held against; answers the room it takes, with the layer's
+ * own folder. Where members took each other's place under names that led through links, that may be more than can be
+ * told apart: such a layer is looked at once, and goes without if it does not hold.
+ */
 async function keepArchive(
   target: UnpackTarget,
   skeleton: Skeleton,
-  made: { readonly isComplete: boolean; readonly replaced: Replaced; readonly sizeBytes: number },
+  made: { readonly tree: LayerTree; readonly replaced: Replaced; readonly sizeBytes: number },
 ): Promise<TreeUsage> {
-  const { isComplete, replaced, sizeBytes } = made;
+  const { tree, replaced, sizeBytes } = made;
   const skeletonBytes = skeleton.finish();
-  const isWanted = isComplete && (replaced.isEmpty() || (await isRemade(target, sizeBytes)));
+  const onProgress = (): void => target.onProgress?.(sizeBytes); // it goes on, though nothing more is unpacked
+  const holds = async (): Promise<boolean> => (await verifyLayer({ ...target, onProgress })) === undefined;
+  const isWanted = tree.isComplete() && (!tree.hasReplaced() || (await holds()));
   if (!isWanted) skeleton.discard();
   const { usedBytes, inodes } = replaced.finish(isWanted);
   const folderBytes = lstatSync(target.directory).blocks * 512;
@@ -86,8 +77,7 @@ async function unpackInto(
   const actual = finishDigest(diffId, hash);
   if (actual !== diffId) throw new LayerError(`the layer unpacks to ${actual}, the image config says ${diffId}`);
   const usage = tree.finish();
-  const made = { isComplete: tree.isComplete(), replaced, sizeBytes: uncompressedBytes };
-  const own = await keepArchive(target, skeleton, made);
+  const own = await keepArchive(target, skeleton, { tree, replaced, sizeBytes: uncompressedBytes });
   return { usedBytes: usage.usedBytes + own.usedBytes, inodes: usage.inodes + own.inodes, uncompressedBytes };
 }
 

@@ -3,7 +3,7 @@ import { constants } from "node:fs";
 import { type FileStatus, SyscallError, syscalls } from "../../native/index.ts";
 import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
-import { describeName, type EntryPath, joinPath, parseEntryPath } from "./entry-path.ts";
+import { describeName, type EntryPath, fullPath, parseEntryPath } from "./entry-path.ts";
 import { LayerError } from "./layer-error.ts";
 import { reassembleLayer } from "./reassemble.ts";
 import { fileTypes, openDirectory, succeeds } from "./root-calls.ts";
@@ -38,11 +38,16 @@ function isAsArchived(status: FileStatus, entry: TarEntry): boolean {
   return (status.mode & fileTypes.mask) === type && hasMode && isOwned;
 }
 
+/** Whiteouts and links to themselves are nothing to look for. */
+function makesNothing(entry: TarEntry, { base }: EntryPath, limits: PullLimits): boolean {
+  if (base.startsWith(whiteoutPrefix)) return true;
+  return entry.kind === "hardlink" && fullPath(entry.linkName, limits) === fullPath(entry.name, limits);
+}
+
 /** What is wrong with a member on the disk, besides its content. */
 function faultOf(rootFd: number, entry: TarEntry, path: EntryPath): string | undefined {
-  if (path.base.startsWith(whiteoutPrefix)) return undefined;
   let folderFd: number | undefined;
-  succeeds(() => (folderFd = openDirectory(rootFd, path.folder)), "ENOTDIR");
+  succeeds(() => (folderFd = openDirectory(rootFd, path.folder)), "ENOTDIR", "ELOOP");
   if (folderFd === undefined) return "is missing";
   try {
     const status = syscalls.fstatat(folderFd, path.base);
@@ -64,8 +69,8 @@ async function verifyContent(layer: LayerToVerify, faults: Map<string, string>):
   let bytes = 0;
   const onEntry = (rootFd: number, entry: TarEntry): void => {
     const place = parseEntryPath(entry.name, limits.pathDepth);
-    const path = joinPath(place.folder, place.base);
-    const fault = faultOf(rootFd, entry, place);
+    const path = fullPath(entry.name, limits);
+    const fault = makesNothing(entry, place, limits) ? undefined : faultOf(rootFd, entry, place);
     // The last member of a path is the one that counts, and takes along what was below it, unless it is a folder.
     faults.delete(path);
     if (entry.kind !== "directory")
