@@ -1,12 +1,16 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Code, type cri, type Init } from "../cri-api/index.ts";
 import { containerConfig } from "./harness/configs.ts";
 import { useDaemon } from "./harness/fixture.ts";
+import { newerRuntimes, unpackNewerRuntimes } from "./harness/newer-runtimes.ts";
 import { runCommand } from "./harness/run-command.ts";
 
-const berth = useDaemon();
+beforeAll(unpackNewerRuntimes, 300_000);
+const berth = useDaemon({
+  runtimes: { crun: { path: "crun" }, runc: { path: "runc" }, "newer-crun": newerRuntimes.crun },
+});
 
 /** Writes a CDI file into the directory that the daemon's configuration names. */
 async function writeCdi(name: string, text: string): Promise<void> {
@@ -115,5 +119,52 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
     const gone = /^CDI device injection failed: "\/dev\/berth-is-not-there" is not a device$/u;
     await berth.expectFailure("CreateContainer", request(`${kind}=gone`), Code.FailedPrecondition, gone);
     await rm(path.join(berth.workspace.directory, "cdi", "lost.json"));
+  });
+});
+
+describe("network devices", () => {
+  /** An interface of the daemon's network namespace, and the CDI device that moves it. */
+  async function addInterface(name: string): Promise<string> {
+    await runCommand(["ip", "link", "add", name, "type", "veth"]);
+    onTestFinished(async () => void (await runCommand(["ip", "link", "delete", name]).catch(() => undefined))); // moved
+    const netDevices = [{ hostInterfaceName: name, name: "net7" }];
+    const devices = [{ name, containerEdits: { netDevices } }];
+    await writeCdi(`${name}.json`, JSON.stringify({ cdiVersion: "1.1.0", kind: `${name}.example/nic`, devices }));
+    return `${name}.example/nic=${name}`;
+  }
+
+  test("move into the pod under their new names, and are up", async () => {
+    const device = await addInterface("berthnic0");
+    const pod = await berth.runPod({ runtimeHandler: "newer-crun" });
+    const containerId = await berth.startContainer(pod, asked(device));
+    expect((await berth.shell(containerId, "ls /sys/class/net")).split(/\s+/u)).toContain("net7");
+    expect(Number(await berth.shell(containerId, "cat /sys/class/net/net7/flags")) & 1).toBe(1); // IFF_UP
+    await expect(runCommand(["ip", "link", "show", "berthnic0"])).rejects.toThrow(/does not exist/u);
+  });
+
+  test.each([
+    [
+      "whose runtime cannot move them",
+      "crun",
+      {},
+      /^CDI .*: runtime handler "crun" cannot move network devices: berthnic1$/u,
+    ],
+    [
+      "on the host's network",
+      "newer-crun",
+      { network: "NODE" },
+      /^CDI .*: a pod on the host's network takes no network devices: berthnic1$/u,
+    ],
+  ] as const)("are refused to a pod %s, and stay where they are", async (_pod, runtimeHandler, modes, reason) => {
+    const device = await addInterface("berthnic1");
+    const config = { linux: { securityContext: { namespaceOptions: { pid: "CONTAINER" as const, ...modes } } } };
+    const pod = await berth.runPod({ runtimeHandler, config });
+    const request = {
+      podSandboxId: pod.id,
+      config: containerConfig("refused", berth.image("busybox"), asked(device)),
+      sandboxConfig: pod.config,
+    };
+    await berth.expectFailure("CreateContainer", request, Code.FailedPrecondition, reason);
+    await runCommand(["ip", "link", "show", "berthnic1"]);
   });
 });

@@ -79,7 +79,7 @@ export function createFakeRuntime(handler = "fake"): FakeRuntime {
   const fake: FakeRuntime = {
     handler,
     version: "1.0.0",
-    features: { recursiveReadOnlyMounts: true, userNamespaces: false },
+    features: { recursiveReadOnlyMounts: true, userNamespaces: false, networkDevices: false },
     journal,
     get ids() {
       return [...containers.keys()];

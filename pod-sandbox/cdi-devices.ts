@@ -1,9 +1,10 @@
 import { Code, CriError } from "../cri-api/index.ts";
-import type { cri } from "../cri-api/index.ts";
 import { resolveMountSources } from "../native/index.ts";
 import { cdiDeviceNames, isBindMount } from "../oci/index.ts";
 import type { CdiRegistry, ResolvedCdi } from "../oci/index.ts";
 import { readDevice } from "./container-sources.ts";
+import type { Creation } from "./container-spec.ts";
+import { usesHostNetwork } from "./network.ts";
 
 type CdiEdits = Awaited<ReturnType<CdiRegistry["resolve"]>>;
 type CdiDeviceNode = CdiEdits["deviceNodes"][number];
@@ -16,12 +17,13 @@ type CdiDeviceNode = CdiEdits["deviceNodes"][number];
  */
 export async function resolveCdiDevices(
   signal: AbortSignal,
-  config: cri.ContainerConfig,
+  creation: Pick<Creation, "container" | "sandbox" | "runtime">,
   registry: CdiRegistry,
 ): Promise<ResolvedCdi | undefined> {
-  const names = cdiDeviceNames(config);
+  const names = cdiDeviceNames(creation.container.config);
   if (names.length === 0) return undefined;
-  const { env, hooks, additionalGids, intelRdt, deviceNodes, mounts } = await registry.resolve(names);
+  const { env, hooks, additionalGids, intelRdt, netDevices, deviceNodes, mounts } = await registry.resolve(names);
+  if (netDevices.length > 0) requireMovable(netDevices, creation);
   const binds = mounts.filter(isBindMount);
   const [devices, sources] = await Promise.all([
     Promise.all(deviceNodes.map((node) => resolveNode(node))),
@@ -42,9 +44,26 @@ export async function resolveCdiDevices(
     hooks,
     additionalGids: additionalGids.filter((gid) => gid !== 0),
     intelRdt,
+    netDevices,
     devices,
     mounts: mounts.map((mount) => ({ ...mount, hostPath: places.get(mount) ?? mount.hostPath })),
   };
+}
+
+/** A runtime that does not know network devices would leave them out, and say nothing. */
+function requireMovable(
+  devices: CdiEdits["netDevices"],
+  { runtime, sandbox }: Pick<Creation, "sandbox" | "runtime">,
+): void {
+  const list = devices.map(({ hostInterfaceName }) => hostInterfaceName).join(", ");
+  if (!runtime.features.networkDevices)
+    throw injectionFailure(`runtime handler "${runtime.handler}" cannot move network devices: ${list}`);
+  if (usesHostNetwork(sandbox.config))
+    throw injectionFailure(`a pod on the host's network takes no network devices: ${list}`);
+  for (const end of ["hostInterfaceName", "name"] as const) {
+    const names = new Set(devices.map((device) => device[end]));
+    if (names.size < devices.length) throw injectionFailure(`two network devices of one ${end}: ${list}`);
+  }
 }
 
 /** Read and write for everybody: what the device cgroup lets through decides. */

@@ -124,7 +124,7 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
       config.mounts.filter(({ image: volume }) => !volume),
     ),
     resolveDevices(call.signal, config.devices),
-    resolveCdiDevices(call.signal, config, host.cdi),
+    resolveCdiDevices(call.signal, creation, host.cdi),
     host.images.createRootfs(id, image.id, paths.rootfs, view),
     prepareLog(container.logPath),
   ]);

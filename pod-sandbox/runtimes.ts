@@ -26,7 +26,7 @@ export function createRetiredRuntime(handler: string): Runtime {
   return {
     handler,
     version: "",
-    features: { recursiveReadOnlyMounts: false, userNamespaces: false },
+    features: { recursiveReadOnlyMounts: false, userNamespaces: false, networkDevices: false },
     create: refuse,
     start: refuse,
     isStarted: async () => false,

@@ -19,7 +19,7 @@ const { config: plain } = testSandbox("plain");
 describe("requireUserNamespaces", () => {
   const runtime = (userNamespaces: boolean) => ({
     handler: "old",
-    features: { recursiveReadOnlyMounts: true, userNamespaces },
+    features: { recursiveReadOnlyMounts: true, userNamespaces, networkDevices: false },
   });
 
   it("lets through what needs none, or what the handler can", () => {

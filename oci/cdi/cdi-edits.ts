@@ -7,6 +7,14 @@ export interface CdiEdits {
   readonly hooks: readonly CdiHook[];
   readonly additionalGids: readonly number[];
   readonly intelRdt?: CdiIntelRdt | undefined;
+  readonly netDevices: readonly CdiNetDevice[];
+}
+
+/** An interface of the host that moves into the container's network namespace. */
+export interface CdiNetDevice {
+  readonly hostInterfaceName: string;
+  /** In the container. */
+  readonly name: string;
 }
 
 export interface CdiDeviceNode {
@@ -72,6 +80,7 @@ export function joinCdiEdits(all: readonly CdiEdits[]): CdiEdits {
     mounts: all.flatMap(({ mounts }) => mounts),
     hooks: all.flatMap(({ hooks }) => hooks),
     additionalGids: all.flatMap(({ additionalGids }) => additionalGids),
+    netDevices: all.flatMap(({ netDevices }) => netDevices),
     ...(intelRdt ? { intelRdt } : {}),
   };
 }

@@ -28,6 +28,7 @@ describe("parseCdiFile", () => {
       hooks: [{ hookName: "createContainer", path: "/bin/true", args: ["true", "x"], env: ["A=b"], timeout: 3 }],
       additionalGids: [5, 6],
       intelRdt: { closID: "guaranteed", l3CacheSchema: "L3:0=f", enableCMT: true },
+      netDevices: [{ hostInterfaceName: "ens2.100", name: "net0" }],
     };
     const spec = await json({
       ...file,
@@ -43,6 +44,7 @@ describe("parseCdiFile", () => {
       mounts: [],
       hooks: [],
       additionalGids: [],
+      netDevices: [],
     });
   });
 
@@ -79,10 +81,9 @@ devices:
     [{ containerEdits: { hooks: [{ hookName: "poststop", path: "x" }] } }, /must be an absolute path/],
     [{ containerEdits: { mounts: [{ hostPath: "/a", containerPath: "b" }] } }, /must be an absolute path/],
     [{ containerEdits: { intelRdt: { closID: "../x" } } }, /closID/],
-    [
-      { containerEdits: { netDevices: [{ hostInterfaceName: "eth0", name: "eth0" }] } },
-      /key "containerEdits.netDevices"/,
-    ],
+    [{ containerEdits: { netDevices: [{ hostInterfaceName: "eth0" }] } }, /key "containerEdits.netDevices.0.name"/],
+    [{ containerEdits: { netDevices: [{ hostInterfaceName: "a/b", name: "b" }] } }, /is no name of an interface/],
+    [{ containerEdits: { netDevices: [{ hostInterfaceName: "a", name: "sixteen-letters-" }] } }, /no name of an/],
   ])("refuses %j by naming the key", async (change, text) => {
     await expect(json({ ...file, ...change })).rejects.toThrow(text);
   });

@@ -56,6 +56,11 @@ const intelRdt = v.strictObject({
   enableCMT: v.optional(v.boolean()),
   enableMBM: v.optional(v.boolean()),
 });
+const interfaceName = v.pipe(
+  v.string("must be text"),
+  v.regex(/^(?!\.{1,2}$)[!-.0-9;-~]{1,15}$/, "is no name of an interface"),
+);
+
 const edits = v.strictObject({
   env: environment,
   deviceNodes: v.optional(v.array(deviceNode, "must be a list"), []),
@@ -63,6 +68,10 @@ const edits = v.strictObject({
   hooks: v.optional(v.array(hook, "must be a list"), []),
   additionalGids: v.optional(v.array(uint32, "must be a list"), []),
   intelRdt: v.optional(intelRdt),
+  netDevices: v.optional(
+    v.array(v.strictObject({ hostInterfaceName: interfaceName, name: interfaceName }), "must be a list"),
+    [],
+  ),
 });
 const device = v.strictObject({
   name: v.pipe(text, v.regex(/^[A-Za-z0-9](?:[\w.:-]*[A-Za-z0-9])?$/, "is no device name")),
@@ -84,7 +93,7 @@ const schema = v.strictObject({
   containerEdits: v.optional(edits),
 });
 
-const noEdits: CdiEdits = { env: [], deviceNodes: [], mounts: [], hooks: [], additionalGids: [] };
+const noEdits: CdiEdits = { env: [], deviceNodes: [], mounts: [], hooks: [], additionalGids: [], netDevices: [] };
 
 /** Deeper than any file needs to go, and shallow enough for every recursive reader. */
 const maxAliases = 100;
@@ -99,7 +108,7 @@ async function readYaml(document: string): Promise<unknown> {
  * Reads a file of the Container Device Interface.
  *
  * @throws {Error} naming the first key that is wrong. An unknown key is wrong: ignored, its edit would be missing.
- * @see https://github.com/cncf-tags/container-device-interface/blob/v1.0.1/SPEC.md
+ * @see https://github.com/cncf-tags/container-device-interface/blob/v1.1.0/SPEC.md
  */
 export async function parseCdiFile(bytes: Uint8Array, format: "json" | "yaml"): Promise<CdiSpec> {
   const document = new TextDecoder("utf-8", { fatal: true }).decode(bytes);

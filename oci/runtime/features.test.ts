@@ -15,6 +15,7 @@ test("a runtime that tells is believed, as far as the kernel can", () => {
   expect(decideFeatures("runc", "1.3.0", told, kernel("6.1.0-18-amd64"))).toEqual({
     recursiveReadOnlyMounts: true,
     userNamespaces: true,
+    networkDevices: false,
   });
   expect(decideFeatures("runc", "1.3.0", told, kernel("5.10.0"))).toMatchObject({ recursiveReadOnlyMounts: false });
   for (const facts of [kernel("5.15.0"), kernel("6.12.0", false)])
@@ -23,13 +24,20 @@ test("a runtime that tells is believed, as far as the kernel can", () => {
   expect(decideFeatures("crun", "1.21", without, kernel("6.1.0"))).toEqual({
     recursiveReadOnlyMounts: false,
     userNamespaces: false,
+    networkDevices: false,
   });
+});
+
+test("interfaces are moved by a runtime that says so", () => {
+  const told = JSON.stringify({ linux: { netDevices: { enabled: true } } });
+  expect(decideFeatures("crun", "1.28", told, kernel("6.1.0"))).toMatchObject({ networkDevices: true });
 });
 
 test("a runtime that cannot tell is judged by its version", () => {
   expect(decideFeatures("crun", "1.8.1", undefined, kernel("6.1.0"))).toEqual({
     recursiveReadOnlyMounts: true,
     userNamespaces: false,
+    networkDevices: false,
   });
   expect(decideFeatures("crun", "1.3", undefined, kernel("6.1.0"))).toMatchObject({ recursiveReadOnlyMounts: false });
   expect(decideFeatures("runc", "1.0.3", undefined, kernel("6.1.0"))).toMatchObject({ recursiveReadOnlyMounts: false });
@@ -40,6 +48,7 @@ test("garbage for features is none", () => {
     expect(decideFeatures("youki", "0.3", text, kernel("6.1.0"))).toEqual({
       recursiveReadOnlyMounts: false,
       userNamespaces: false,
+      networkDevices: false,
     });
   }
 });

@@ -53,12 +53,12 @@ export function parseVersion(text: string): { readonly name: string; readonly ve
   return { name: name ?? "unknown", version: version ?? "unknown" };
 }
 
+const ability = v.optional(v.object({ enabled: v.optional(v.boolean(), false) }), {});
 const featuresSchema = v.object({
   mountOptions: v.optional(v.array(v.string())),
   linux: v.optional(
-    v.object({
-      mountExtensions: v.optional(v.object({ idmap: v.optional(v.object({ enabled: v.optional(v.boolean()) })) })),
-    }),
+    v.object({ mountExtensions: v.optional(v.object({ idmap: ability }), {}), netDevices: ability }),
+    {},
   ),
 });
 
@@ -73,12 +73,13 @@ export function decideFeatures(
   kernel: KernelFacts,
 ): RuntimeFeatures {
   const parsed = v.safeParse(featuresSchema, parseJson(featuresText ?? ""));
-  const told = parsed.success ? parsed.output : {};
+  const told = parsed.success ? parsed.output : v.parse(featuresSchema, {});
   const saysRro = told.mountOptions?.includes("rro") ?? (name === "crun" && isAtLeast(version, [1, 4]));
-  const canMap = told.linux?.mountExtensions?.idmap?.enabled ?? false;
+  const { mountExtensions, netDevices } = told.linux;
   return {
     recursiveReadOnlyMounts: saysRro && isAtLeast(kernel.release, [5, 12]),
-    userNamespaces: canMap && kernel.allowsUserNamespaces && isAtLeast(kernel.release, [5, 19]),
+    userNamespaces: mountExtensions.idmap.enabled && kernel.allowsUserNamespaces && isAtLeast(kernel.release, [5, 19]),
+    networkDevices: netDevices.enabled,
   };
 }
 

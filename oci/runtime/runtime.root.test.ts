@@ -73,7 +73,11 @@ for (const program of ["crun", "runc"] as const) {
 
     test("tells what the runtime can do", () => {
       expect(bench.runtime.version).toMatch(/^\d+\.\d+/);
-      expect(bench.runtime.features).toEqual({ recursiveReadOnlyMounts: true, userNamespaces: expect.any(Boolean) });
+      expect(bench.runtime.features).toEqual({
+        recursiveReadOnlyMounts: true,
+        userNamespaces: expect.any(Boolean),
+        networkDevices: expect.any(Boolean),
+      });
     });
 
     test("the monitor is nobody's child, has a session and nothing of our environment", async () => {

@@ -27,6 +27,8 @@ export interface RuntimeParts {
 export interface RuntimeFeatures {
   readonly recursiveReadOnlyMounts: boolean;
   readonly userNamespaces: boolean;
+  /** Whether it moves interfaces of the host into a container. */
+  readonly networkDevices: boolean;
 }
 
 /** A user as the host numbers him. */

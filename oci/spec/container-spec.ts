@@ -1,5 +1,5 @@
 import type { cri } from "../../cri-api/index.ts";
-import type { CdiHook } from "../cdi/cdi-edits.ts";
+import type { CdiHook, CdiNetDevice } from "../cdi/cdi-edits.ts";
 import { buildCapabilities } from "./capabilities.ts";
 import { buildDevices } from "./devices.ts";
 import type { DeviceSection } from "./devices.ts";
@@ -144,7 +144,12 @@ function buildLinux(input: ContainerSpecInput, capabilities: CapabilitySets, sec
     ...(seccomp ? { seccomp } : {}),
     ...(selinux ? { mountLabel: selinux.file } : {}),
     ...(input.cdi?.intelRdt ? { intelRdt: input.cdi.intelRdt } : {}),
+    ...(input.cdi && input.cdi.netDevices.length > 0 ? { netDevices: toNetDevices(input.cdi.netDevices) } : {}),
   };
+}
+
+function toNetDevices(devices: readonly CdiNetDevice[]): Record<string, { name: string }> {
+  return Object.fromEntries(devices.map(({ hostInterfaceName, name }) => [hostInterfaceName, { name }]));
 }
 
 function resourcesOf({ config, cgroup, host }: ContainerSpecInput): OciResources {

@@ -44,7 +44,7 @@ export interface ResolvedDevice {
 }
 
 /** What CDI devices change, with all that had to be looked up on the host. */
-export interface ResolvedCdi extends Pick<CdiEdits, "env" | "hooks" | "additionalGids" | "intelRdt"> {
+export interface ResolvedCdi extends Pick<CdiEdits, "env" | "hooks" | "additionalGids" | "intelRdt" | "netDevices"> {
   /** Without an owner of their own they are the container's user's. */
   readonly devices: readonly (Omit<ResolvedDevice, "uid" | "gid"> & Partial<Pick<ResolvedDevice, "uid" | "gid">>)[];
   /** Sources of bind mounts are real paths. */

@@ -72,6 +72,8 @@ export interface LinuxSection {
   readonly seccomp?: OciSeccomp;
   readonly mountLabel?: string;
   readonly intelRdt?: CdiIntelRdt;
+  /** By the names that they have on the host. */
+  readonly netDevices?: Readonly<Record<string, { readonly name: string }>>;
 }
 
 export interface OciNamespace {

@@ -69,7 +69,7 @@ function createHealthyMachine(over: Partial<Machine> = {}, files: Readonly<Recor
     runtimeFacts: async () => ({
       name: "crun",
       version: "1.21",
-      features: { userNamespaces: true, recursiveReadOnlyMounts: true },
+      features: { userNamespaces: true, recursiveReadOnlyMounts: true, networkDevices: false },
     }),
     readText: async (path) => texts[path],
     listNames: async (directory) => names[directory] ?? [],
@@ -301,7 +301,7 @@ test("a runtime's version and what it lacks are told", async () => {
   const runtimeFacts = async () => ({
     name: "crun",
     version: "1.8.1",
-    features: { userNamespaces: false, recursiveReadOnlyMounts: true },
+    features: { userNamespaces: false, recursiveReadOnlyMounts: true, networkDevices: false },
   });
   const findings = await examine(createHealthyMachine({ runtimeFacts }), config);
   expect(findings.find(({ subject }) => subject === "runtime crun")?.text).toBe(
