@@ -1,4 +1,4 @@
-import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -574,6 +574,38 @@ describe("sigstore signatures", () => {
     await attach(registry, "a/b", [make()]);
     expect(await refusal(pull(service, name))).toContain(why);
     expect(service.resolveImage(name)).toBeUndefined();
+  });
+
+  test("a certificate of an authority of the node's own counts, for whom it is made out to", async () => {
+    const at = (file: string): string => join(scratch, file);
+    const makeCertificate = async (certificate: string, ...more: readonly string[]): Promise<void> => {
+      const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+      const output = ["-keyout", at(`${certificate}.key`), "-out", at(`${certificate}.pem`)];
+      const request = ["req", "-x509", ...curve, "-subj", `/CN=${certificate}`, ...output, ...more];
+      await native.run({ argv: ["/usr/bin/openssl", ...request], env: {}, signal: AbortSignal.timeout(30_000) });
+    };
+    await makeCertificate("root");
+    const names = ["-addext", "extendedKeyUsage=codeSigning", "-addext", "subjectAltName=email:ci@example.com"];
+    await makeCertificate("ci", "-CA", at("root.pem"), "-CAkey", at("root.key"), ...names);
+    const signature = signed(undefined, createPrivateKey(await readFile(at("ci.key"))));
+    const annotations = { "dev.sigstore.cosign/certificate": await readFile(at("ci.pem"), "utf8") };
+    await attach(registry, "a/b", [{ ...signature, annotations }]);
+    const trustIn = (subjectEmail: string): Promise<void> =>
+      writePolicy([
+        {
+          type: "sigstoreSigned",
+          pki: { caRootsPath: at("root.pem"), subjectEmail },
+          signedIdentity: { type: "matchRepository" },
+        },
+      ]);
+    await trustIn("other@example.com");
+    expect(await refusal(pull(service, name))).toContain('it is signed by ["ci@example.com"]');
+    await trustIn("ci@example.com");
+    expect(await pull(service, name)).toBe(image.id);
+    await registry[Symbol.asyncDispose]();
+    await use(service, image.id, name);
+    await trustIn("other@example.com");
+    expect(await refusal(use(service, image.id, name))).toContain("it is signed by");
   });
 
   test("a key of the policy that is none, or is not there, refuses", async () => {
