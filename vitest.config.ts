@@ -14,6 +14,7 @@ export default defineConfig({
           name: "unit",
           include: ["**/*.test.ts"],
           exclude: [...generated, "**/*.root.test.ts", "**/*.e2e.test.ts"],
+          testTimeout: 20_000,
           sequence: { groupOrder: 0 },
         },
       },
