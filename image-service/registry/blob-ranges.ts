@@ -94,28 +94,31 @@ async function fetchSegment(download: BlobDownload, start: number, end: number):
 }
 
 /**
- * The bytes of a blob from `offset` on, in order, over several connections at once; at most a segment for each is held.
- * The first failure ends all.
+ * The bytes of a blob from `offset` on, in order, over several connections at once; at most a segment for each is held,
+ * and the one that is being read. The first failure ends all.
  */
 export async function* readRanges(download: BlobDownload, offset: number): AsyncGenerator<Buffer, void> {
   const { ranged, descriptor } = download;
   const stop = new AbortController();
   const parallel = { ...download, signal: AbortSignal.any([download.signal, stop.signal]) };
   const window: Promise<Buffer>[] = [];
+  const widthAt = createWidth(download, offset);
+  let [next, given] = [offset, offset];
+  function refill(): void {
+    for (const width = widthAt(given); window.length < width && next < descriptor.size; ) {
+      const end = Math.min(next + segmentBytes, descriptor.size);
+      const segment = fetchSegment(parallel, next, end);
+      segment.catch(() => undefined); // whoever reads as far hears of it
+      window.push(segment);
+      next = end;
+    }
+  }
   ranged.count += 1;
   try {
-    const widthAt = createWidth(download, offset);
-    for (let next = offset, given = offset; given < descriptor.size; ) {
-      for (const width = widthAt(given); window.length < width && next < descriptor.size; ) {
-        const end = Math.min(next + segmentBytes, descriptor.size);
-        const segment = fetchSegment(parallel, next, end);
-        segment.catch(() => undefined); // whoever reads as far hears of it
-        window.push(segment);
-        next = end;
-      }
-      const first = await window.shift();
-      if (first === undefined) return;
+    refill();
+    for (let first = await window.shift(); first !== undefined; first = await window.shift()) {
       given += first.length;
+      refill(); // no connection rests while the reader works
       yield first;
     }
   } finally {
