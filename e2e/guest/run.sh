@@ -42,14 +42,10 @@ JSON
   systemd-run --quiet --unit=registry --setenv=OTEL_TRACES_EXPORTER=none docker-registry serve /run/registry.json
 }
 
-# Under this emulation all is slower, and V8 now and then ends the process when it moves hot WebAssembly to its optimising compiler (a failed
-# check in Runtime_WasmTriggerTierUp, which walks the stack). Node strips types with WebAssembly, so a third of all
-# starts died. The flag keeps it in the first compiler; on a machine of its own nothing needs it.
-spare_v8() {
-  printf 'require("node:v8").setFlagsFromString("--liftoff-only");\n' > /run/v8-flags.cjs
-  export NODE_OPTIONS=--require=/run/v8-flags.cjs
+# Of a machine that is slow by itself and may have little of the one it runs on.
+be_patient() {
   mkdir -p /etc/systemd/system/berth.service.d
-  printf '[Service]\nEnvironment=NODE_OPTIONS=%s\nTimeoutStartSec=600\n' "$NODE_OPTIONS" > /etc/systemd/system/berth.service.d/emulation.conf
+  printf '[Service]\nTimeoutStartSec=600\nTimeoutStopSec=600\nWatchdogSec=180\n' > /etc/systemd/system/berth.service.d/emulation.conf
 }
 
 # Under SELinux the payload has its labels from where it was made, and what is installed gets those of the policy, as
@@ -67,7 +63,7 @@ label() {
 run() {
   install_berth
   label
-  spare_v8
+  be_patient
   start_registry
   systemctl daemon-reload
   say "starting Berth"
