@@ -5,6 +5,7 @@ import { runCritest } from "../conformance/critest.ts";
 import { createReport, type Report } from "../harness/report.ts";
 import { runCommand } from "../harness/run-command.ts";
 import { createWorkspace } from "../harness/workspace.ts";
+import { socketPath } from "./checks/node.ts";
 
 /** Runs inside the guest, against the service that systemd started. */
 const usage = `conformance [OPTIONS]: critest against the node's Berth
@@ -22,8 +23,6 @@ const { values: options } = parseArgs({
     help: { type: "boolean", default: false },
   },
 });
-
-const socketPath = "/run/berth/berth.sock";
 
 /** Lines are names as ginkgo joins them: the whole of a name or its beginning. */
 async function readShortList(): Promise<string> {

@@ -28,7 +28,7 @@ export async function makePayload(command: readonly string[]): Promise<string> {
   const [kilobytes] = (await runCommand(["du", "-sk", directory])).split("\t");
   const sizeMiB = Math.ceil((Number(kilobytes) * 1.3) / 1024) + 64;
   await runCommand(["truncate", "-s", `${sizeMiB}M`, image]);
-  await runCommand(["mkfs.ext4", "-q", "-F", "-d", directory, image]);
+  await runCommand(["mkfs.ext4", "-q", "-F", "-d", directory, image], { timeoutMs: 600_000 });
   await rm(directory, { recursive: true });
   return image;
 }

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
+import type { cri } from "../../cri-api/index.ts";
 import type { CriClient } from "../harness/cri-client.ts";
 import { createReport, type Report } from "../harness/report.ts";
 import { runCommand } from "../harness/run-command.ts";
 import { waitUntil } from "../harness/wait-until.ts";
-import { connectToNode, image } from "./checks/node.ts";
+import { connectToNode, image, patienceMs } from "./checks/node.ts";
 import {
   checkRemoval,
   checkStore,
@@ -25,7 +26,6 @@ import { largeImage } from "./stand-ins.ts";
  * while it pulls and starts ten pods, and looks again.
  */
 const directory = "/var/lib/reboot-checks";
-const patienceMs = 120_000;
 const toldFile = path.join(directory, "told.json");
 const kubeletFile = path.join(directory, "kubelet-stopped");
 
@@ -59,10 +59,11 @@ async function fill(client: CriClient, report: Report): Promise<void> {
       running.push(await runContainer(client, pod));
     }
     const containerId = await runContainer(client, one, { name: "job", script: "exit 3" });
-    const end = await waitUntil("the job's end", async () => {
+    const endOf = async (): Promise<cri.ContainerStatus | undefined> => {
       const { status } = await client.call("ContainerStatus", { containerId });
       return status?.state === "CONTAINER_EXITED" ? status : undefined;
-    });
+    };
+    const end = await waitUntil("the job's end", endOf, patienceMs);
     assert.equal(end.exitCode, 3);
     const ended = { [containerId]: { exitCode: 3, finishedAt: String(end.finishedAt) } };
     const told = { pods, running, ended, images: await imageIds(client), bootId: await readBootId() };

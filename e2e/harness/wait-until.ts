@@ -1,8 +1,8 @@
 /** Asks again every few milliseconds until the answer is not undefined; fails with what was being waited for. */
 export async function waitUntil<T>(what: string, ask: () => Promise<T | undefined>, timeoutMs = 20_000): Promise<T> {
-  const deadline = Date.now() + timeoutMs;
+  const deadline = performance.now() + timeoutMs; // the system's clock may be set meanwhile
   let lastError: unknown;
-  while (Date.now() < deadline) {
+  while (performance.now() < deadline) {
     try {
       const answer = await ask();
       if (answer !== undefined) return answer;

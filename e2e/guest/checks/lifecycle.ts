@@ -3,9 +3,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import type { Report } from "../../harness/report.ts";
 import { waitUntil } from "../../harness/wait-until.ts";
-import { mebibyte, type Node, remove, shell, startContainer, statusOf } from "./node.ts";
-
-const patienceMs = 120_000;
+import { mebibyte, type Node, patienceMs, remove, shell, startContainer, statusOf } from "./node.ts";
 
 async function endOf(node: Node, containerId: string): Promise<Awaited<ReturnType<typeof statusOf>>> {
   return waitUntil(
@@ -25,7 +23,9 @@ export async function checkLifecycle(node: Node, report: Report): Promise<void> 
     const containerId = await startContainer(node, "life", { script });
     assert.deepEqual(await shell(node, containerId, "cat /etc/hostname; exit 3"), { exitCode: 3, text: "checks" });
     const log = path.join(node.workspace.logs, "checks", "life.log");
-    await waitUntil("the log", async () => (/ stdout F said$/mu.test(await readFile(log, "utf8")) ? true : undefined));
+    const isLogged = async (): Promise<true | undefined> =>
+      / stdout F said$/mu.test(await readFile(log, "utf8")) ? true : undefined;
+    await waitUntil("the log", isLogged, patienceMs);
     await node.client.call("StopContainer", { containerId, timeout: 60n });
     const { state, exitCode, reason, finishedAt, startedAt } = await statusOf(node, containerId);
     assert.deepEqual([state, exitCode, reason], ["CONTAINER_EXITED", 7, "Error"]);

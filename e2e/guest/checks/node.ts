@@ -5,9 +5,13 @@ import { containerConfig } from "../../harness/configs.ts";
 import { connectClient, type CriClient } from "../../harness/cri-client.ts";
 import type { Workspace } from "../../harness/workspace.ts";
 
-/** A client of the node's service, patient with a machine that is emulated. */
+export const socketPath = "/run/berth/berth.sock";
+
+/** For a machine that is emulated, on one that may be busy. */
+export const patienceMs = 600_000;
+
 export function connectToNode(): CriClient {
-  return connectClient("/run/berth/berth.sock", 300_000);
+  return connectClient(socketPath, patienceMs);
 }
 
 export const image = "registry.k8s.io/e2e-test-images/busybox:1.29-2";
@@ -48,7 +52,11 @@ export async function shell(
   line: string,
 ): Promise<{ exitCode: number; text: string }> {
   const cmd = ["sh", "-c", line];
-  const { exitCode, stdout, stderr } = await node.client.call("ExecSync", { containerId, cmd, timeout: 240n });
+  const { exitCode, stdout, stderr } = await node.client.call("ExecSync", {
+    containerId,
+    cmd,
+    timeout: BigInt(patienceMs / 1000),
+  });
   return { exitCode, text: `${stdout.toString()}${stderr.toString()}`.trim() };
 }
 

@@ -6,7 +6,7 @@ import { containerConfig } from "../../harness/configs.ts";
 import type { CriClient } from "../../harness/cri-client.ts";
 import type { Report } from "../../harness/report.ts";
 import { waitUntil } from "../../harness/wait-until.ts";
-import { image, waiting } from "./node.ts";
+import { image, patienceMs, waiting } from "./node.ts";
 
 /** Where the image service has layers, each in a directory of its own from the start of its download, and images. */
 export const layersDirectory = "/var/lib/berth/layers";
@@ -120,7 +120,7 @@ export async function checkRemoval(client: CriClient, report: Report): Promise<v
     let left: readonly string[] = [];
     const isNothingLeft = async (): Promise<true | undefined> =>
       (left = await findLeft()).length === 0 ? true : undefined;
-    await waitUntil("nothing to be left", isNothingLeft).catch(() => undefined);
+    await waitUntil("nothing to be left", isNothingLeft, patienceMs).catch(() => undefined);
     assert.deepEqual(left, []);
   });
 }
@@ -153,9 +153,10 @@ export async function checkStore(client: CriClient, report: Report): Promise<voi
   await report.check("without its images the store is empty", async () => {
     for (const { id } of (await client.call("ListImages")).images)
       await client.call("RemoveImage", { image: { image: id } });
-    await waitUntil("the layers' end", async () => {
+    const isEmpty = async (): Promise<true | undefined> => {
       const names = await Promise.all([layersDirectory, imagesDirectory].map((directory) => readdir(directory)));
       return names.flat().length === 0 ? true : undefined;
-    });
+    };
+    await waitUntil("the layers' end", isEmpty, patienceMs);
   });
 }

@@ -8,6 +8,7 @@ import {
   cgroupFiles,
   mebibyte,
   type Node,
+  patienceMs,
   remove,
   shell,
   sliceDirectory,
@@ -64,10 +65,11 @@ export async function checkResources(node: Node, report: Report): Promise<void> 
   await checkStats(node, report, containerId);
   await report.check("its end leaves no scope", async () => {
     await remove(node, containerId);
-    await waitUntil("the scope's end", async () => {
+    const isGone = async (): Promise<true | undefined> => {
       const names = await readdir(sliceDirectory);
       return names.some((name) => name.includes(containerId)) ? undefined : true;
-    });
+    };
+    await waitUntil("the scope's end", isGone, patienceMs);
   });
 }
 
@@ -140,7 +142,7 @@ export async function checkFurtherLimits(node: Node, report: Report): Promise<vo
         const { stats } = await node.client.call("ContainerStats", { containerId });
         return (stats?.swap?.swapUsageBytes?.value ?? 0n) > BigInt(8 * mebibyte) ? true : undefined;
       },
-      180_000,
+      patienceMs,
     );
     assert.equal((await shell(node, containerId, "rm /dev/shm/filled")).exitCode, 0);
     assert.equal((await statusOf(node, containerId)).state, "CONTAINER_RUNNING");

@@ -2,10 +2,9 @@ import assert from "node:assert/strict";
 import type { Report } from "../../harness/report.ts";
 import { runCommand } from "../../harness/run-command.ts";
 import { waitUntil } from "../../harness/wait-until.ts";
-import { type Node, remove, shell, startContainer, statusOf } from "./node.ts";
+import { type Node, patienceMs, remove, shell, startContainer, statusOf } from "./node.ts";
 
 const unit = "berth.service";
-const patienceMs = 300_000;
 
 async function show(property: string): Promise<string> {
   return runCommand(["systemctl", "show", "-p", property, "--value", unit]);
