@@ -95,6 +95,8 @@ void job_take_optional_string(struct job *job, size_t slot, struct args *args, s
 void job_take_list(struct job *job, struct args *args, size_t index);
 void job_take_bytes(struct job *job, struct args *args, size_t index);
 napi_value job_start(struct job *job, struct args *args);
+/* A whole job(token, path). strings: 0 path */
+napi_value job_start_on_path(napi_env env, napi_callback_info info, void (*work)(struct job *));
 void job_fail(struct job *job, const char *step, int error);
 
 /* Tables of exported functions, one per file. */

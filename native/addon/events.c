@@ -307,3 +307,11 @@ napi_value job_start(struct job *job, struct args *args) {
   if (job != NULL) job_free(job);
   return args_answer(args, -error);
 }
+
+napi_value job_start_on_path(napi_env env, napi_callback_info info, void (*work)(struct job *)) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, work);
+  job_take_string(job, 0, &args, 1);
+  return job_start(job, &args);
+}

@@ -309,11 +309,7 @@ static napi_value js_write_fifo(napi_env env, napi_callback_info info) {
 static void remove_tree_job(struct job *job) { job->result = remove_tree(job->strings[0], &job->step); }
 
 static napi_value js_remove_tree(napi_env env, napi_callback_info info) {
-  struct args args;
-  args_read(&args, env, info);
-  struct job *job = job_create(&args, remove_tree_job);
-  job_take_string(job, 0, &args, 1);
-  return job_start(job, &args);
+  return job_start_on_path(env, info, remove_tree_job);
 }
 
 /* strings: 0 path. Answers two 64-bit words: blocks of 512 bytes, inodes */
@@ -331,11 +327,7 @@ static void measure_tree_job(struct job *job) {
 }
 
 static napi_value js_measure_tree(napi_env env, napi_callback_info info) {
-  struct args args;
-  args_read(&args, env, info);
-  struct job *job = job_create(&args, measure_tree_job);
-  job_take_string(job, 0, &args, 1);
-  return job_start(job, &args);
+  return job_start_on_path(env, info, measure_tree_job);
 }
 
 /* strings: 0 path. 1 if the file system has taken the flag, 0 if it knows none. */
@@ -354,11 +346,7 @@ static void spread_folders(struct job *job) {
 }
 
 static napi_value js_spread_folders(napi_env env, napi_callback_info info) {
-  struct args args;
-  args_read(&args, env, info);
-  struct job *job = job_create(&args, spread_folders);
-  job_take_string(job, 0, &args, 1);
-  return job_start(job, &args);
+  return job_start_on_path(env, info, spread_folders);
 }
 
 const struct entry file_job_entries[] = {

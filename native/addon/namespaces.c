@@ -147,11 +147,7 @@ static void unpin_namespace(struct job *job) {
 }
 
 static napi_value js_unpin_namespace(napi_env env, napi_callback_info info) {
-  struct args args;
-  args_read(&args, env, info);
-  struct job *job = job_create(&args, unpin_namespace);
-  job_take_string(job, 0, &args, 1);
-  return job_start(job, &args);
+  return job_start_on_path(env, info, unpin_namespace);
 }
 
 /* strings: 0 namespace, 1 address; numbers: 0 port. Starts the connection only; who waits is the poller. */
