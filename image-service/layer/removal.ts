@@ -5,7 +5,7 @@ import { joinPath } from "./entry-path.ts";
 import type { Replaced } from "./replaced.ts";
 import { fdPath, fileTypes, openFlags, openInRoot } from "./root-calls.ts";
 
-/** What stands at `base`: nothing, a whiteout (character device 0:0), a folder, or anything else. */
+/** What stands at `base`: nothing, a whiteout (character device 0:0), a folder, a plain file, or anything else. */
 export function kindAt(folderFd: number, base: string): "absent" | "whiteout" | "folder" | "file" | "other" {
   const status = syscalls.fstatat(folderFd, base);
   if (status === undefined) return "absent";
@@ -22,9 +22,8 @@ export function kindAt(folderFd: number, base: string): "absent" | "whiteout" | 
  */
 export function removeAt(folderFd: number, base: string, path: string, { keep }: Pick<Replaced, "keep">): void {
   const kind = kindAt(folderFd, base);
-  if (kind === "file") keep(folderFd, base, path);
-  else if (kind !== "folder") syscalls.unlinkat(folderFd, base);
-  if (kind !== "folder") return;
+  if (kind === "file") return keep(folderFd, base, path);
+  if (kind !== "folder") return void syscalls.unlinkat(folderFd, base);
   const fd = openInRoot(folderFd, base, constants.O_RDONLY | openFlags.directory | openFlags.noFollow);
   try {
     for (const name of readdirSync(fdPath(fd))) removeAt(fd, name, joinPath(path, name), { keep });

@@ -1,9 +1,10 @@
 import { constants } from "node:fs";
 
 import { type FileStatus, SyscallError, syscalls } from "../../native/index.ts";
-import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
+import type { Digest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
-import { describeName, type EntryPath, fullPath, parseEntryPath } from "./entry-path.ts";
+import { checkedBytes } from "./checked-bytes.ts";
+import { describeName, type EntryPath, fullPath, joinPath, parseEntryPath } from "./entry-path.ts";
 import { LayerError } from "./layer-error.ts";
 import { reassembleLayer } from "./reassemble.ts";
 import { fileTypes, openDirectory, succeeds } from "./root-calls.ts";
@@ -39,9 +40,9 @@ function isAsArchived(status: FileStatus, entry: TarEntry): boolean {
 }
 
 /** Whiteouts and links to themselves are nothing to look for. */
-function makesNothing(entry: TarEntry, { base }: EntryPath, limits: PullLimits): boolean {
+function makesNothing(entry: TarEntry, { folder, base }: EntryPath, limits: PullLimits): boolean {
   if (base.startsWith(whiteoutPrefix)) return true;
-  return entry.kind === "hardlink" && fullPath(entry.linkName, limits) === fullPath(entry.name, limits);
+  return entry.kind === "hardlink" && fullPath(entry.linkName, limits) === joinPath(folder, base);
 }
 
 /** What is wrong with a member on the disk, besides its content. */
@@ -65,11 +66,10 @@ function faultOf(rootFd: number, entry: TarEntry, path: EntryPath): string | und
 /** Holds the archive that the files on the disk make against the layer's digest. */
 async function verifyContent(layer: LayerToVerify, faults: Map<string, string>): Promise<void> {
   const { directory, diffId, limits, onProgress } = layer;
-  const hash = createDigestHash(diffId);
   let bytes = 0;
   const onEntry = (rootFd: number, entry: TarEntry): void => {
     const place = parseEntryPath(entry.name, limits.pathDepth);
-    const path = fullPath(entry.name, limits);
+    const path = joinPath(place.folder, place.base);
     const fault = makesNothing(entry, place, limits) ? undefined : faultOf(rootFd, entry, place);
     // The last member of a path is the one that counts, and takes along what was below it, unless it is a folder.
     faults.delete(path);
@@ -77,13 +77,10 @@ async function verifyContent(layer: LayerToVerify, faults: Map<string, string>):
       for (const below of faults.keys()) if (below.startsWith(`${path}/`)) faults.delete(below);
     if (fault !== undefined && faults.size < maxFaults) faults.set(path, fault);
   };
-  for await (const chunk of reassembleLayer({ directory, limits, onEntry })) {
-    hash.update(chunk);
+  for await (const chunk of checkedBytes(reassembleLayer({ directory, limits, onEntry }), diffId, "its content")) {
     bytes += chunk.length;
     onProgress?.(bytes);
   }
-  const actual = finishDigest(diffId, hash);
-  if (actual !== diffId) throw new LayerError(`its content has the digest ${actual}`);
 }
 
 /**

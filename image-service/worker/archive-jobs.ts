@@ -10,7 +10,8 @@ import type { ArchivedImage } from "../archive/contents.ts";
 import { readDockerArchive } from "../archive/docker-archive.ts";
 import { nameImages } from "../archive/names.ts";
 import { readOciLayout } from "../archive/oci-layout.ts";
-import { createDigestHash, type Digest, finishDigest } from "../digest.ts";
+import type { Digest } from "../digest.ts";
+import { checkedBytes } from "../layer/checked-bytes.ts";
 import { decompress, detectCompression } from "../layer/decompress.ts";
 import { fileChunks } from "../layer/file-chunks.ts";
 import { LayerError } from "../layer/layer-error.ts";
@@ -73,24 +74,18 @@ export async function runReadArchive(job: ReadArchiveJob, signal: AbortSignal): 
 }
 
 /** The bytes of a blob, held against the digest that the manifest gives them. */
-async function* checked(path: string, member: Member, digest: Digest): AsyncGenerator<Buffer, void> {
-  const hash = createDigestHash(digest);
-  for await (const chunk of fileChunks(path, member)) {
-    hash.update(chunk);
-    yield chunk;
-  }
-  const actual = finishDigest(digest, hash);
-  if (actual !== digest) throw new LayerError(`blob ${digest} has the digest ${actual}`);
+function blobBytes(path: string, member: Member, digest: Digest): AsyncGenerator<Buffer, void> {
+  return checkedBytes(fileChunks(path, member), digest, `blob ${digest}`);
 }
 
 async function fill({ path, layer }: UnpackJob, target: UnpackTarget): Promise<UnpackedLayer> {
   const { member, files, blob } = layer;
   if (files === undefined)
     return await unpackLayer(
-      blob === undefined ? fileChunks(path, member) : checked(path, member, blob.digest),
+      blob === undefined ? fileChunks(path, member) : blobBytes(path, member, blob.digest),
       target,
     );
-  const contents = files.map((file) => ({ ...file, bytes: checked(path, file.member, file.digest) }));
+  const contents = files.map((file) => ({ ...file, bytes: blobBytes(path, file.member, file.digest) }));
   return await unpackArtifact(contents, target);
 }
 

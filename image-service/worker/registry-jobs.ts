@@ -131,11 +131,11 @@ async function* downloadFromAny(
   const attempts: Attempt[] = [];
   const progress = startBlob(descriptor);
   const earlierBytes = report.receivedBytes;
-  for (const session of sources) {
-    const { host, isMirror } = session.endpoint;
+  for (const source of sources) {
+    const { host, isMirror } = source.endpoint;
     report.host = host;
     try {
-      const download = { session, descriptor, policy: job.access.policy, ranged, signal };
+      const download = { session: source, descriptor, policy: job.access.policy, ranged, signal };
       for await (const chunk of downloadBlob(download, progress)) {
         report.receivedBytes = earlierBytes + progress.receivedBytes;
         watchdog.pat();

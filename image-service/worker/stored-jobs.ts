@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 
 import { Code, CriError } from "../../cri-api/index.ts";
-import { createDigestHash, finishDigest } from "../digest.ts";
+import { checkedBytes } from "../layer/checked-bytes.ts";
 import { describeName } from "../layer/entry-path.ts";
 import { fileChunks } from "../layer/file-chunks.ts";
 import { LayerError } from "../layer/layer-error.ts";
@@ -38,26 +38,14 @@ async function* pieces(chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array
 const noSkeleton = "it was unpacked without what its archive needs";
 
 /** The bytes of an artifact's file, held against its digest. */
-async function* fileBytes(directory: string, { path, digest }: ArtifactFile): AsyncGenerator<Buffer, void> {
-  const hash = createDigestHash(digest);
+function fileBytes(directory: string, { path, digest }: ArtifactFile): AsyncGenerator<Buffer, void> {
   const whole = join(directory, layerRootName, path);
   if (!existsSync(whole)) throw new LayerError(`file ${describeName(path)} is missing`);
-  for await (const chunk of fileChunks(whole)) {
-    hash.update(chunk);
-    yield chunk;
-  }
-  const actual = finishDigest(digest, hash);
-  if (actual !== digest) throw new LayerError(`file ${describeName(path)} has the digest ${actual}`);
+  return checkedBytes(fileChunks(whole), digest, `file ${describeName(path)}`);
 }
 
-async function* archiveBytes({ directory, diffId, limits }: StoredLayer): AsyncGenerator<Buffer, void> {
-  const hash = createDigestHash(diffId);
-  for await (const chunk of reassembleLayer({ directory, limits })) {
-    hash.update(chunk);
-    yield chunk;
-  }
-  const actual = finishDigest(diffId, hash);
-  if (actual !== diffId) throw new LayerError(`its content has the digest ${actual}`);
+function archiveBytes({ directory, diffId, limits }: StoredLayer): AsyncGenerator<Buffer, void> {
+  return checkedBytes(reassembleLayer({ directory, limits }), diffId, "its content");
 }
 
 export async function runReassemble(
