@@ -44,6 +44,7 @@ export interface ImportImagesResponse {
 
 export interface ExportImagesRequest {
   readonly images: readonly string[];
+  readonly allPlatforms: boolean;
 }
 
 export interface ExportImagesResponse {

@@ -166,6 +166,35 @@ describe("images travel as archives", () => {
     expect(await idOf(berth.image("index"))).toBe(indexId);
   });
 
+  test("all platforms of a name, under one index, between a registry, skopeo, Berth and containerd", async () => {
+    const name = berth.image("index");
+    const archived = `oci-archive:${at("index.tar")}:${name}`;
+    await skopeo("copy", "--quiet", "--all", "--src-tls-verify=false", `docker://${name}`, archived);
+    await succeed("import", "--all-platforms", at("index.tar"));
+    const idsNow = async (): Promise<string[]> => (await berth.call("ListImages")).images.map(({ id }) => id).toSorted();
+    const ids = await idsNow();
+    expect(ids).toHaveLength(2);
+    await succeed("export", "--all-platforms", name, "-o", at("platforms.tar"));
+    await removeImages();
+
+    await using containerd = await startContainerd(at("containerd-index"));
+    await containerd.ctr("images", "import", "--no-unpack", "--all-platforms", at("platforms.tar"));
+    await containerd.ctr("images", "export", "--all-platforms", at("ctr-platforms.tar"), name);
+    await succeed("import", "--all-platforms", at("ctr-platforms.tar"));
+    expect(await idsNow()).toEqual(ids);
+    await removeImages();
+
+    const copy = `docker://${name}-copy`;
+    const insecure = "--dest-tls-verify=false";
+    await skopeo("copy", "--quiet", "--all", insecure, `oci-archive:${at("platforms.tar")}`, copy);
+    const { manifests } = JSON.parse(await skopeo("inspect", "--tls-verify=false", "--raw", copy)) as {
+      readonly manifests: readonly { readonly platform: { readonly architecture: string } }[];
+    };
+    expect(new Set(manifests.map(({ platform }) => platform.architecture)).size).toBe(2);
+    await succeed("pull", `${name}-copy`);
+    expect(ids).toEqual(expect.arrayContaining(await idsNow()));
+  });
+
   test("an artifact as an OCI layout that skopeo copies to a registry and back", async () => {
     const name = berth.image("artifact");
     await succeed("pull", name);

@@ -79,7 +79,11 @@ async function importAll(
 }
 
 async function exportAll(service: ImageService, ...images: string[]): Promise<Buffer> {
-  const pieces = await gather(service.exportImages(createTestCall(), { images }));
+  return await exportWith(service, { images, allPlatforms: false });
+}
+
+async function exportWith(service: ImageService, request: berth.ExportImagesRequest): Promise<Buffer> {
+  const pieces = await gather(service.exportImages(createTestCall(), request));
   return Buffer.concat(pieces.map(({ chunk }) => chunk ?? Buffer.alloc(0)));
 }
 
@@ -145,6 +149,34 @@ function legacyArchive(
   return makeTar([...entries, json("manifest.json", manifest)]);
 }
 
+const foreign = makeImage([tars[0] ?? Buffer.alloc(0)], { architecture: "s390x" });
+const absent = makeImage([tars[1] ?? Buffer.alloc(0)], { architecture: "riscv64" });
+const platform = (architecture: string): object => ({ platform: { os: "linux", architecture } });
+const multi = Buffer.from(
+  JSON.stringify({
+    schemaVersion: 2,
+    mediaType: "application/vnd.oci.image.index.v1+json",
+    manifests: [
+      descriptor(absent, platform("riscv64")),
+      descriptor(foreign, platform("s390x")),
+      descriptor(image, platform(hostPlatform().architecture)),
+      descriptor(other, { platform: { os: "unknown", architecture: "unknown" } }),
+    ],
+  }),
+);
+const nested = makeTar([
+  ...blobs([image, foreign]),
+  { name: `blobs/sha256/${hex(sha256(multi))}`, content: multi },
+  index([
+    {
+      mediaType: "application/vnd.oci.image.index.v1+json",
+      digest: sha256(multi),
+      size: multi.length,
+      ...named(name),
+    },
+  ]),
+]);
+
 describe("an archive is imported:", () => {
   test("a legacy docker archive of two images that share a layer", async () => {
     const service = await openService();
@@ -178,34 +210,6 @@ describe("an archive is imported:", () => {
     const [stored] = await list(service);
     expect(stored?.repoDigests).toEqual([`registry.example/team/app@${sha256(image.manifest)}`]);
   });
-
-  const foreign = makeImage([tars[0] ?? Buffer.alloc(0)], { architecture: "s390x" });
-  const absent = makeImage([tars[1] ?? Buffer.alloc(0)], { architecture: "riscv64" });
-  const platform = (architecture: string): object => ({ platform: { os: "linux", architecture } });
-  const multi = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: "application/vnd.oci.image.index.v1+json",
-      manifests: [
-        descriptor(absent, platform("riscv64")),
-        descriptor(foreign, platform("s390x")),
-        descriptor(image, platform(hostPlatform().architecture)),
-        descriptor(other, { platform: { os: "unknown", architecture: "unknown" } }),
-      ],
-    }),
-  );
-  const nested = makeTar([
-    ...blobs([image, foreign]),
-    { name: `blobs/sha256/${hex(sha256(multi))}`, content: multi },
-    index([
-      {
-        mediaType: "application/vnd.oci.image.index.v1+json",
-        digest: sha256(multi),
-        size: multi.length,
-        ...named(name),
-      },
-    ]),
-  ]);
 
   test("of an index in an OCI layout, the image for this machine", async () => {
     const service = await openService();
@@ -312,6 +316,37 @@ describe("what is exported", () => {
     const argv = ["/usr/bin/tar", "-tf", join(scratch, "long.tar")] as const;
     const { stdout } = await native.run({ argv: [...argv], env: {}, signal: AbortSignal.timeout(30_000) });
     expect(stdout.toString("utf8").split("\n")).toContain(`blobs/${sha512(tar).replace(":", "/")}`);
+  });
+
+  test("is all platforms of a name, under one index, where that is asked for", async () => {
+    const [first, second, third] = [await openService("1"), await openService("2"), await openService("3")];
+    await importAll(first, nested, { allPlatforms: true });
+    await importAll(first, layout([other], descriptor(other, named("other:2"))));
+    const archive = await exportWith(first, { images: ["other:2", name], allPlatforms: true });
+    const imported = await importAll(second, archive, { allPlatforms: true });
+    expect(imported.map(({ imageId, names, platform }) => [imageId, names?.[0]?.split("@")[0], platform])).toEqual([
+      [other.id, "docker.io/library/other:2", expect.stringContaining("linux/") as string],
+      [image.id, name, expect.stringContaining("linux/") as string],
+      [foreign.id, "registry.example/team/app", "linux/s390x"],
+    ]);
+    expect((await exportWith(second, { images: ["other:2", name], allPlatforms: true })).equals(archive)).toBe(true);
+    expect((await importAll(third, archive)).map(({ imageId }) => imageId)).toEqual([other.id, image.id]);
+    const alone = await exportWith(second, { images: [name], allPlatforms: true });
+    const chosen = await importAll(third, alone, { platform: "linux/s390x" });
+    expect(chosen).toMatchObject([{ imageId: foreign.id, names: [name] }]);
+  });
+  test("is all platforms also where they came one after the other, or the store was opened again", async () => {
+    const service = await openService();
+    await importAll(service, nested, { platform: "linux/s390x" });
+    await importAll(service, nested);
+    const archive = await exportWith(service, { images: [name], allPlatforms: true });
+    const before = await openService("other");
+    const imported = await importAll(before, archive, { allPlatforms: true });
+    expect(imported.map(({ imageId }) => imageId)).toEqual([image.id, foreign.id]);
+    await before[Symbol.asyncDispose]();
+    const again = await openService("other");
+    expect((await exportWith(again, { images: [name], allPlatforms: true })).equals(archive)).toBe(true);
+    expect((await exportAll(again, name)).includes(foreign.id)).toBe(false);
   });
 
   const artifact = makeArtifact([

@@ -9,10 +9,11 @@ import { manifestOf } from "./archive/manifest-of.ts";
 import { archiveEnd, fileHeader, paddingOf, smallFile } from "./archive/tar-writer.ts";
 import { type Digest, digestOf } from "./digest.ts";
 import { findImage } from "./image-find.ts";
+import { formatPlatform } from "./platform.ts";
 import { quote } from "./reference.ts";
 import { type ArtifactFile, mediaTypes } from "./registry/manifest.ts";
 import type { PullLimits } from "./registry/limits.ts";
-import type { StoredImage } from "./store/image-record.ts";
+import { type ImageName, repoTagsOf, type StoredImage } from "./store/image-record.ts";
 import type { ImageStore } from "./store/image-store.ts";
 import type { LayerStore } from "./store/layer-store.ts";
 import type { WorkerPool } from "./worker/worker-pool.ts";
@@ -32,31 +33,50 @@ interface LayerBlob {
   readonly file?: ArtifactFile;
 }
 
-/** An image as the archive has it, and the names it has there. */
+type SmallBlob = readonly [digest: Digest, content: string];
+
+/** An image as the archive has it. */
 interface Exported {
   readonly image: StoredImage;
   readonly manifest: ReturnType<typeof manifestOf>;
-  readonly tags: readonly string[];
-  readonly smallBlobs: readonly (readonly [digest: Digest, content: string])[];
+  readonly smallBlobs: readonly SmallBlob[];
   readonly layerBlobs: readonly LayerBlob[];
 }
 
+/** What goes under some tags: one image, or those of several platforms, first the one that the tags stand for here. */
 interface Wanted {
-  readonly image: StoredImage;
+  readonly images: readonly [StoredImage, ...StoredImage[]];
   readonly tags: readonly string[];
 }
 
-/** The images, each once: under the tag it was asked for, or all its tags when that was an id or a digest. */
-function findWanted({ images }: ExportParts, texts: readonly string[]): readonly Wanted[] {
-  if (texts.length === 0) throw new CriError(Code.InvalidArgument, "no image to export was named");
+/** The image and those of other platforms that came under the same index, by platform. */
+function platformsOf(images: ImageStore, image: StoredImage, { index, digest }: ImageName): Wanted["images"] {
+  const isOfIndex = (name: ImageName): boolean => (name.index ?? name.digest) === (index ?? digest);
+  const others = images.list().filter(({ id, names }) => id !== image.id && names.some(isOfIndex));
+  return [image, ...others.sort((a, b) => (formatPlatform(a.platform) < formatPlatform(b.platform) ? -1 : 1))];
+}
+
+/** Under the tag it was asked for, or all its tags when that was an id or a digest. */
+function wantedOf({ images }: ExportParts, text: string, allPlatforms: boolean): readonly Wanted[] {
+  const image = findImage(images, text);
+  if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(text)} not found`);
+  const spelled = isId(text) ? [] : images.namesFor(text);
+  const asked = image.repoTags.filter((tag) => spelled.includes(tag));
+  const tags = asked.length > 0 ? asked : image.repoTags;
+  if (!allPlatforms) return [{ images: [image], tags }];
+  const named = image.names.map((name) => ({ name, tags: repoTagsOf([name]).filter((tag) => tags.includes(tag)) }));
+  return named
+    .filter((each) => each.tags.length > 0 || tags.length === 0)
+    .map((each) => ({ images: platformsOf(images, image, each.name), tags: each.tags }));
+}
+
+/** What was asked for, each image or group of platforms once. */
+function findWanted(parts: ExportParts, request: berth.ExportImagesRequest): readonly Wanted[] {
+  if (request.images.length === 0) throw new CriError(Code.InvalidArgument, "no image to export was named");
   const wanted = new Map<string, Wanted>();
-  for (const text of texts) {
-    const image = findImage(images, text);
-    if (image === undefined) throw new CriError(Code.NotFound, `image ${quote(text)} not found`);
-    const spelled = isId(text) ? [] : images.namesFor(text);
-    const asked = image.repoTags.filter((tag) => spelled.includes(tag));
-    const tags = asked.length > 0 ? asked : image.repoTags;
-    wanted.set(image.id, { image, tags: [...new Set([...(wanted.get(image.id)?.tags ?? []), ...tags])] });
+  for (const { images, tags } of request.images.flatMap((text) => wantedOf(parts, text, request.allPlatforms))) {
+    const key = images.map(({ id }) => id).join();
+    wanted.set(key, { images, tags: [...new Set([...(wanted.get(key)?.tags ?? []), ...tags])] });
   }
   return [...wanted.values()];
 }
@@ -70,7 +90,7 @@ const emptyConfig = "{}";
 const emptyDigest = digestOf(emptyConfig, undefined);
 
 /** An artifact is exported as it is, if no blob is wanted that was not kept: only its named files are. */
-function describeArtifact({ image, tags }: Wanted, json: string): Exported {
+function describeArtifact(image: StoredImage, json: string): Exported {
   const { files, others } = artifactOf(json);
   const lost = others.find(({ digest }) => digest !== emptyDigest);
   if (lost !== undefined) {
@@ -80,7 +100,6 @@ function describeArtifact({ image, tags }: Wanted, json: string): Exported {
   }
   return {
     image,
-    tags,
     manifest: { json, digest: image.id },
     smallBlobs: [
       [image.id, json],
@@ -90,11 +109,10 @@ function describeArtifact({ image, tags }: Wanted, json: string): Exported {
   };
 }
 
-async function describe(parts: ExportParts, wanted: Wanted): Promise<Exported> {
-  const { image, tags } = wanted;
+async function describe(parts: ExportParts, image: StoredImage): Promise<Exported> {
   const configJson = await parts.images.readConfig(image.id);
   if (configJson === undefined) throw new CriError(Code.NotFound, `image ${quote(image.id)} not found`);
-  if (image.type === "artifact") return describeArtifact(wanted, configJson);
+  if (image.type === "artifact") return describeArtifact(image, configJson);
   const layerBlobs = image.layers.map(({ diffId }) => ({
     digest: diffId,
     diffId,
@@ -102,17 +120,48 @@ async function describe(parts: ExportParts, wanted: Wanted): Promise<Exported> {
   }));
   const manifest = manifestOf({ id: image.id, configJson, layers: layerBlobs });
   const smallBlobs = [[image.id, configJson] as const, [manifest.digest, manifest.json] as const];
-  return { image, tags, manifest, smallBlobs, layerBlobs };
+  return { image, manifest, smallBlobs, layerBlobs };
 }
 
-function indexOf(exported: readonly Exported[]): string {
-  const manifests = exported.flatMap(({ manifest, image, tags }) => {
-    const descriptor = {
-      mediaType: mediaTypes.ociManifest,
-      digest: manifest.digest,
-      size: Buffer.byteLength(manifest.json),
-      ...(image.type === "image" ? { platform: image.platform } : {}),
-    };
+/** A descriptor of image-spec, as far as it says where a blob is. */
+interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+function descriptorOf({ manifest, image }: Exported): Descriptor {
+  return {
+    mediaType: mediaTypes.ociManifest,
+    digest: manifest.digest,
+    size: Buffer.byteLength(manifest.json),
+    ...(image.type === "image" ? { platform: image.platform } : {}),
+  };
+}
+
+function formatIndex(manifests: readonly Descriptor[]): string {
+  return JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests });
+}
+
+/** What some tags stand for in the archive: an image, or an index of several. */
+interface Root {
+  readonly image: StoredImage;
+  readonly tags: readonly string[];
+  readonly descriptor: Descriptor;
+  readonly smallBlobs: readonly SmallBlob[];
+}
+
+function rootOf({ images: [image], tags }: Wanted, exported: readonly Exported[]): Root {
+  const [first, ...others] = exported.map(descriptorOf);
+  if (first !== undefined && others.length === 0) return { image, tags, descriptor: first, smallBlobs: [] };
+  const json = formatIndex(exported.map(descriptorOf));
+  const digest = digestOf(json, undefined);
+  const descriptor = { mediaType: mediaTypes.ociIndex, digest, size: Buffer.byteLength(json) };
+  return { image, tags, descriptor, smallBlobs: [[digest, json]] };
+}
+
+function layoutIndexOf(roots: readonly Root[]): string {
+  const manifests = roots.flatMap(({ descriptor, tags }) => {
     const named = tags.map((name) => ({
       ...descriptor,
       annotations: {
@@ -122,12 +171,13 @@ function indexOf(exported: readonly Exported[]): string {
     }));
     return named.length > 0 ? named : [descriptor];
   });
-  return JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests });
+  return formatIndex(manifests);
 }
 
-function dockerManifestOf(exported: readonly Exported[]): string {
+/** A docker archive has no indexes: its tags stand for what they stand for on this machine. */
+function dockerManifestOf(roots: readonly Root[]): string {
   return JSON.stringify(
-    exported.map(({ image, tags }) => ({
+    roots.map(({ image, tags }) => ({
       Config: blobPath(image.id),
       RepoTags: tags,
       Layers: image.layers.map(({ diffId }) => blobPath(diffId)),
@@ -168,9 +218,12 @@ async function* layerBytes(
 }
 
 async function* archiveOf(parts: ExportParts, call: Call, wanted: readonly Wanted[]): AsyncGenerator<Uint8Array, void> {
-  const exported = await Promise.all(wanted.map((each) => describe(parts, each)));
+  const described = wanted.map(({ images }) => Promise.all(images.map((image) => describe(parts, image))));
+  const groups = await Promise.all(described);
+  const exported = groups.flat();
+  const roots = wanted.map((each, position) => rootOf(each, groups[position] ?? []));
   yield smallFile("oci-layout", JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-  const small = new Map(exported.flatMap(({ smallBlobs }) => smallBlobs));
+  const small = new Map([...exported, ...roots].flatMap(({ smallBlobs }) => smallBlobs));
   for (const [digest, content] of small) yield smallFile(blobPath(digest), content);
   const large = new Map(exported.flatMap(({ layerBlobs }) => layerBlobs.map((blob) => [blob.digest, blob])));
   for (const [digest, blob] of large) {
@@ -179,27 +232,28 @@ async function* archiveOf(parts: ExportParts, call: Call, wanted: readonly Wante
     yield* layerBytes(parts, blob, call.signal);
     yield paddingOf(blob.sizeBytes);
   }
-  yield smallFile("index.json", indexOf(exported));
-  const images = exported.filter(({ image }) => image.type === "image");
+  yield smallFile("index.json", layoutIndexOf(roots));
+  const images = roots.filter(({ image }) => image.type === "image");
   if (images.length > 0) yield smallFile("manifest.json", dockerManifestOf(images));
   yield archiveEnd;
 }
 
 /**
  * ExportImages: one archive that is an OCI layout and a docker archive at once. Configs, and so the images' ids, are
- * kept to the byte; layers are given uncompressed, as the config names them, under manifests of our own. Artifacts are
- * in the layout alone, as they are.
+ * kept to the byte; layers are given uncompressed, as the config names them, under manifests of our own, and under an
+ * index of our own where several platforms are wanted and here. Artifacts are in the layout alone, as they are.
  */
 export async function* exportImages(
   parts: ExportParts,
   call: Call,
   request: berth.ExportImagesRequest,
 ): AsyncGenerator<Init<berth.ExportImagesResponse>, void> {
-  const wanted = findWanted(parts, request.images);
-  const hold = parts.layers.hold(wanted.flatMap(({ image }) => image.layers.map(({ diffId }) => diffId)));
+  const wanted = findWanted(parts, request);
+  const images = wanted.flatMap((each) => each.images);
+  const hold = parts.layers.hold(images.flatMap(({ layers }) => layers.map(({ diffId }) => diffId)));
   try {
     for await (const chunk of archiveOf(parts, call, wanted)) yield { chunk };
-    call.log.info({ imageIds: wanted.map(({ image }) => image.id) }, "images exported");
+    call.log.info({ imageIds: images.map(({ id }) => id) }, "images exported");
   } finally {
     await hold.release();
   }

@@ -98,8 +98,9 @@ async function putImage(parts: ImportParts, archived: NamedImage): Promise<Impor
   const { type, id, configJson, isForeign, given } = archived;
   const { layers, digests } = recordOf(parts, archived);
   const record = { type, id, manifestDigest: digests.manifest, layers, configJson };
-  const digest = isForeign ? digests.manifest : digests.target;
-  const names = given.map(({ repository, tag }): ImageName => ({ repository, tag, digest, pulledAtMs: Date.now() }));
+  const { target, manifest } = digests;
+  const source = isForeign ? { digest: manifest, index: target } : { digest: target };
+  const names = given.map((name): ImageName => ({ ...name, ...source, pulledAtMs: Date.now() }));
   let image: StoredImage | undefined;
   // What is known of an image that is there already is more than an archive tells: signatures, for one.
   for (const name of names) image = (await parts.images.addName(id, name)) ?? (await parts.images.put(record, name));

@@ -14,6 +14,8 @@ export interface ImageName {
   readonly tag?: string | undefined;
   /** Digest of the manifest or index that the registry keeps under this name. */
   readonly digest: Digest;
+  /** The index the image came with, where that index's name stands for the image of another platform. */
+  readonly index?: Digest | undefined;
   readonly pulledAtMs: number;
 }
 
@@ -73,7 +75,9 @@ const schema = v.object({
   type: v.optional(v.picklist(["image", "artifact"]), "image"),
   id: digest,
   manifestDigest: digest,
-  names: v.array(v.object({ repository, tag: v.optional(v.string()), digest, pulledAtMs: count })),
+  names: v.array(
+    v.object({ repository, tag: v.optional(v.string()), digest, index: v.optional(digest), pulledAtMs: count }),
+  ),
   layers: v.array(v.object({ diffId: digest, digest, mediaType: v.string(), size: count })),
   configJson: v.string(),
   signatures: v.optional(v.array(signatureSchema)),

@@ -40,9 +40,10 @@ async function exportToFile(path: string, startExport: () => Pieces): Promise<vo
 
 /** @throws {UsageError} rather than filling a terminal with an archive. */
 export async function exportImages({ client, names, flags, terminal }: Invocation): Promise<void> {
+  const request = { images: names, allPlatforms: flags["all-platforms"] };
   if (flags.output === undefined && "isTTY" in terminal.out && terminal.out.isTTY === true)
     throw new UsageError("an archive is nothing for a terminal: redirect it, or name a file with -o");
-  const startExport = (): Pieces => client.stream("ExportImages", { images: names });
+  const startExport = (): Pieces => client.stream("ExportImages", request);
   if (flags.output !== undefined && flags.output !== "-") return await exportToFile(flags.output, startExport);
   for await (const { chunk } of startExport()) await write(terminal.out, chunk);
 }

@@ -38,7 +38,11 @@ const commands: Readonly<Record<string, Command>> = {
     names: [0, 1],
     options: { json: flag, name: value, platform: value, "all-platforms": flag },
   },
-  export: { run: exportImages, names: [1, many], options: { output: { type: "string", short: "o" } } },
+  export: {
+    run: exportImages,
+    names: [1, many],
+    options: { output: { type: "string", short: "o" }, "all-platforms": flag },
+  },
   prune: { run: pruneImages, names: [0, 0], options: { json: flag, "older-than": value } },
 };
 

@@ -22,7 +22,7 @@ Flags:
   --repair             verify: pull again what is damaged and in no container's use
   --name NAME          import: the name of an archive's only image, or the repository of its tags
   --platform PLATFORM  import: of an index, this one: os/architecture[/variant]
-  --all-platforms      import: of an index, all that are in the archive
+  --all-platforms      import: of an index, all that are in the archive; export: of a name's index, all that are here
   -o, --output FILE    export: a file that does not exist yet
   --config FILE        configuration that says where the socket is
   --socket PATH        the daemon's socket
