@@ -15,6 +15,7 @@ export default defineConfig({
           include: ["**/*.test.ts"],
           exclude: [...generated, "**/*.root.test.ts", "**/*.e2e.test.ts"],
           testTimeout: 20_000,
+          hookTimeout: 20_000,
           sequence: { groupOrder: 0 },
         },
       },

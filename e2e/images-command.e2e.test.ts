@@ -171,7 +171,8 @@ describe("images travel as archives", () => {
     const archived = `oci-archive:${at("index.tar")}:${name}`;
     await skopeo("copy", "--quiet", "--all", "--src-tls-verify=false", `docker://${name}`, archived);
     await succeed("import", "--all-platforms", at("index.tar"));
-    const idsNow = async (): Promise<string[]> => (await berth.call("ListImages")).images.map(({ id }) => id).toSorted();
+    const idsNow = async (): Promise<string[]> =>
+      (await berth.call("ListImages")).images.map(({ id }) => id).toSorted();
     const ids = await idsNow();
     expect(ids).toHaveLength(2);
     await succeed("export", "--all-platforms", name, "-o", at("platforms.tar"));
