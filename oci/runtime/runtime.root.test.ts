@@ -486,6 +486,11 @@ describe("a create that goes wrong", () => {
     expect((await failure({ monitorPath }, AbortSignal.timeout(500))).name).toBe("TimeoutError");
   });
 
+  test("a monitor that does its work and does not end is given up with the caller, and nothing is left", async () => {
+    const monitorPath = await script("monitor-stays", 'conmon "$@"; sleep 600');
+    expect((await failure({ monitorPath }, AbortSignal.timeout(2_000))).name).toBe("TimeoutError");
+  });
+
   test("a log that was there before stays", async () => {
     const runtime = await bench.reopen();
     const container = await bench.prepareSpec(["no-such-program"]);
