@@ -105,6 +105,19 @@ test("a daemon killed in the middle of a create leaves nothing that its next lif
   await berth.expectNothingNew(before);
 });
 
+test("a command that was running when the daemon died is ended by the next one", async () => {
+  const pod = await berth.runPod();
+  const containerId = await berth.startContainer(pod);
+  const seconds = `8${Math.floor(Math.random() * 1e8)}`;
+  const isRunning = async (): Promise<boolean> => (await berth.shell(containerId, "ps -o args")).includes(seconds);
+  const caller = berth.call("ExecSync", { containerId, cmd: ["sleep", seconds] }).catch(() => undefined);
+  await waitUntil("the command", async () => (await isRunning()) || undefined);
+  await berth.daemon.stop("SIGKILL");
+  await caller;
+  await berth.daemon.start();
+  expect(await isRunning()).toBe(false);
+});
+
 test("a stop goes on under the next daemon: one signal, the deadline it had, and no later one", async () => {
   const pod = await berth.runPod();
   const command = ["sh", "-c", "trap 'echo told' TERM; echo begun; while :; do sleep 0.1; done"];

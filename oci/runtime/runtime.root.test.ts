@@ -149,6 +149,18 @@ for (const program of ["crun", "runc"] as const) {
       expect((await later.waitForExit(ended.id, ended.init, ended.monitor, soon())).exitCode).toBe(5);
     });
 
+    test("commands that a daemon has left running are ended by the next one, wherever they went", async () => {
+      const mark = `${70_000_000 + process.pid}`;
+      const { exec, init } = await start(["sleep", "1000"]);
+      const left = exec(["sh", "-c", `(sleep ${mark} &); setsid sleep ${mark} & sleep ${mark}`]);
+      await until(async () => (await processesWith(`sleep ${mark}`)).length >= 3);
+      await bench.reopen();
+      expect(await processesWith(mark)).toEqual([]);
+      expect((await left).exitCode).toBe(137);
+      expect(isAlive(init)).toBe(true);
+      expect((await bench.leftovers()).filter((path) => path.includes("/execs/"))).toEqual([]);
+    });
+
     test("a start that the daemon did not live to write down is found to be done", async () => {
       const container = await create(["sleep", "1000"]);
       const { id, bundle } = container;

@@ -14,7 +14,8 @@ import { globalArguments, runtimeEnvironment } from "./invocation.ts";
 import { reopenLog } from "./log-reopen.ts";
 import { createStateStore, execDirectory, exitDirectory, stateDirectory } from "./state.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { openProcess, removeTree } from "../../native/index.ts";
+import { openProcess } from "../../native/index.ts";
+import { endStrayExecs } from "./exec-processes.ts";
 import { exec } from "./exec-streams.ts";
 import type { Runtime, RuntimeConfig, RuntimeParts } from "./types.ts";
 import { updateResources } from "./update.ts";
@@ -26,7 +27,6 @@ import { updateResources } from "./update.ts";
  * @throws {CriError} `Internal` when the runtime cannot be run.
  */
 export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts): Promise<Runtime> {
-  await removeTree(execDirectory(config)); // of execs that ended with the daemon before
   for (const directory of [exitDirectory(config), execDirectory(config), stateDirectory(config), config.root]) {
     await mkdir(directory, { recursive: true, mode: 0o700 });
   }
@@ -50,6 +50,7 @@ export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts):
     states: createStateStore(config),
     log: parts.log,
   };
+  await endStrayExecs(host);
   return {
     handler: config.handler,
     version,
