@@ -12,6 +12,7 @@ import { createPluginProbe } from "./plugin-probe.ts";
 import type { RunProcess } from "./plugin-run.ts";
 import { createResultCache } from "./result-cache.ts";
 import type { CniResult } from "./result.ts";
+import { endStrayPlugins } from "./stray-plugins.ts";
 
 export interface CniConfig {
   /** Where the network configurations lie; need not exist yet. */
@@ -54,6 +55,14 @@ export interface Cni extends AsyncDisposable {
    * @throws {CriError} `Unavailable` if the network is not ready; else the first failure, after everything was tried.
    */
   collectGarbage(attachments: readonly AttachmentName[], signal: AbortSignal): Promise<void>;
+  /**
+   * For the start, before what a daemon before has left half done is undone: kills the plugins that are still at work
+   * on these containers.
+   *
+   * @returns how many there were.
+   * @throws `signal.reason` where one of them does not die in time.
+   */
+  endStrayPlugins(containerIds: readonly string[], signal: AbortSignal): Promise<number>;
   /** What ADD returned, from disk; undefined if the attachment does not exist. */
   cachedResult(attachment: AttachmentName): Promise<CniResult | undefined>;
 }
@@ -108,6 +117,7 @@ function assemble(parts: AttachmentParts): Cni {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(collectTimeoutMs)]);
       await collectGarbage({ ...parts, gate, alone }, attachments, limited);
     },
+    endStrayPlugins,
     cachedResult: (attachment) => findResult(parts.cache, attachment),
     [Symbol.asyncDispose]: () => parts.source[Symbol.asyncDispose](),
   };

@@ -11,12 +11,14 @@ import { waitUntil } from "./harness/wait-until.ts";
 
 let runtime: MoodyProgram;
 let plugin: MoodyProgram;
+let ipam: MoodyProgram;
 
-/** The handler "moody" and the plugin "bridge" do as they are told; crun itself stays well. */
+/** The handler "moody" and the plugins "bridge" and "host-local" do as they are told; crun itself stays well. */
 const berth = useDaemon({
   prepare: async ({ temporary }) => {
     runtime = await writeMoodyProgram(temporary, "moody-crun", "/usr/bin/crun");
     plugin = await writeMoodyProgram(temporary, "bridge", path.join(pluginDirectory, "bridge"));
+    ipam = await writeMoodyProgram(temporary, "host-local", path.join(pluginDirectory, "host-local"));
     return {
       runtimes: { crun: { path: "/usr/bin/crun" }, moody: { path: runtime.path } },
       pluginDirectory: temporary,
@@ -24,8 +26,8 @@ const berth = useDaemon({
   },
 });
 afterEach(async () => {
-  await Promise.all([runtime.become("well"), plugin.become("well")]);
-  await Promise.all([runtime.killAll(), plugin.killAll()]);
+  await Promise.all([runtime, plugin, ipam].map((program) => program.become("well")));
+  await Promise.all([runtime, plugin, ipam].map((program) => program.killAll()));
 });
 
 const patienceMs = 2_000;
@@ -172,6 +174,21 @@ describe("a CNI plugin", () => {
     );
     expect(named.map(({ state }) => state)).toEqual(["SANDBOX_NOTREADY"]);
     await berth.removePod(named[0]?.id ?? "");
+    await berth.removePod((await berth.call("RunPodSandbox", { config })).podSandboxId);
+  });
+
+  test("that a killed daemon has left at work is ended before the pod is undone", async () => {
+    const before = await berth.findTraces();
+    await ipam.become("late"); // the plugin that waits for it is in the pod's network already
+    const config = podConfig(berth.workspace, "network-late");
+    const caller = berth.call("RunPodSandbox", { config }).catch(() => undefined);
+    await waitUntil("the plugin at work", async () => (await ipam.count()) > 0 || undefined);
+    await berth.daemon.stop("SIGKILL");
+    await caller;
+    await ipam.become("well");
+    await berth.daemon.start();
+    await new Promise((resolve) => setTimeout(resolve, 4_000)); // it would be done by then, and nobody would know
+    await berth.expectNothingNew(before);
     await berth.removePod((await berth.call("RunPodSandbox", { config })).podSandboxId);
   });
 

@@ -40,7 +40,7 @@ export type Images = Pick<
   | "pullsInProgress"
   | "registryProblems"
 >;
-export type Network = Pick<Cni, "status" | "add" | "del" | "collectGarbage">;
+export type Network = Pick<Cni, "status" | "add" | "del" | "collectGarbage" | "endStrayPlugins">;
 
 /** Everything an RPC of this room works with; made once by `createRuntimeService`. */
 export interface Host {

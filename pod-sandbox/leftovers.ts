@@ -10,6 +10,9 @@ import { advanceSandbox, sandboxBase } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
 import { teardownDeadlineMs } from "./undo.ts";
 
+/** What does not die of SIGKILL for so long will not. */
+const strayPatienceMs = 5_000;
+
 /**
  * Undoes the creates that the daemon before died in, and takes down what no record tells of: that of a record put aside
  * as unreadable, too. What cannot be cleared now is tried again at the next start.
@@ -18,12 +21,26 @@ export async function clearLeftovers(host: Host): Promise<void> {
   const containers = host.containers.all().filter(({ state }) => state === "creating");
   const sandboxes = host.sandboxes.all().filter((sandbox) => sandbox.state === "creating");
   const orphans = await findOrphans(host);
+  await endStrayPlugins(orphans.sandboxes, host);
   await Promise.all([
     ...containers.map(({ id }) => guarded(host, id, () => removeContainerRecord(id, host))),
     ...sandboxes.map((sandbox) => guarded(host, sandbox.id, () => undoCreation(sandbox, host))),
     ...orphans.containers.map((id) => guarded(host, id, () => removeOrphanContainer(id, host))),
     ...orphans.sandboxes.map((id) => guarded(host, id, () => removeOrphanSandbox(id, host))),
   ]);
+}
+
+/** A plugin that would go on with its ADD while that is undone. Pods that are there whole have none at work. */
+async function endStrayPlugins(orphans: readonly string[], host: Host): Promise<void> {
+  const halfWay = host.sandboxes.all().filter(({ state }) => state === "creating" || state === "not-ready");
+  const ids = [...halfWay.map(({ id }) => id), ...orphans];
+  if (ids.length === 0) return;
+  try {
+    const count = await host.network.endStrayPlugins(ids, AbortSignal.timeout(strayPatienceMs));
+    if (count > 0) host.log.warn({ count }, "ended network plugins that the daemon before had left at work");
+  } catch (thrown) {
+    host.log.error({ err: String(thrown) }, "network plugins of the daemon before do not end");
+  }
 }
 
 /** One object that cannot be taken up or cleared must not keep the others, and so the node, from coming up. */

@@ -168,8 +168,23 @@ describe("recover", () => {
     expect(await readdir(paths.namespaces)).toEqual(["net"]);
     delete host.network.fail.del;
     await recover(host);
-    expect(host.network.journal).toEqual([`del ${orphan}`, `del ${orphan}`]);
+    const once = [`end ${orphan}`, `del ${orphan}`];
+    expect(host.network.journal).toEqual([...once, ...once]);
     expect(await readdir(host.layout.sandboxes)).toEqual([]);
+  });
+
+  it("ends the plugins of pods that were half made or half taken down, and of no others, before it undoes them", async () => {
+    const config = { linux: { securityContext: { namespaceOptions: { pid: "CONTAINER" } } } };
+    const [half, going, gone] = ["half", "going", "gone"].map((name) => testSandbox(name, config));
+    if (!half || !going || !gone) throw new Error("there are three");
+    await leavePod();
+    await host.sandboxes.save(half);
+    await host.sandboxes.save({ ...going, state: "not-ready", ips: [] });
+    await host.sandboxes.save({ ...gone, state: "stopped", ips: [] });
+    host.network.fail.endStrayPlugins = new Error("it waits for a device"); // which keeps nobody else
+    await recover(host);
+    expect(host.network.journal).toEqual([`end ${half.id} ${going.id}`, `del ${half.id}`]);
+    expect(host.sandboxes.get(half.id)).toBeUndefined();
   });
 
   it("brings up the others when one cannot be", async () => {

@@ -13,7 +13,7 @@ import { silentLog } from "./testing.ts";
 /** A network that takes down what it was asked for in `journal`, and fails where `fail` says so. */
 export interface FakeNetwork extends Network {
   readonly journal: string[];
-  readonly fail: Partial<Record<"add" | "del" | "collectGarbage", Error>>;
+  readonly fail: Partial<Record<"add" | "del" | "collectGarbage" | "endStrayPlugins", Error>>;
   /** Set, ADD hangs until its caller gives it up. */
   hangs: boolean;
 }
@@ -33,6 +33,11 @@ export function createFakeNetwork(): FakeNetwork {
     async del({ containerId }) {
       fake.journal.push(`del ${containerId}`);
       if (fake.fail.del) throw fake.fail.del;
+    },
+    async endStrayPlugins(containerIds) {
+      fake.journal.push(`end ${containerIds.join(" ")}`);
+      if (fake.fail.endStrayPlugins) throw fake.fail.endStrayPlugins;
+      return 0;
     },
     async collectGarbage(attachments) {
       fake.journal.push(`gc ${attachments.map(({ containerId }) => containerId).join(" ")}`);

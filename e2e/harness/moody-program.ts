@@ -8,6 +8,7 @@ const moods = {
   die: "kill -KILL $$",
   garbage: "head -c 20000 /dev/urandom; head -c 20000 /dev/urandom >&2; exit 1",
   flood: "cat /dev/zero",
+  late: 'sleep 3; "$REAL" "$@"',
 } as const;
 
 /** How a part of the node behaves: as it should, or in one of the ways in which programs go wrong. */
@@ -19,6 +20,8 @@ export interface MoodyProgram {
   become(mood: Mood): Promise<void>;
   /** From now on it fails when it is told one of these words (`DEL`, `delete`), and only then; none make it well. */
   refuse(...words: readonly string[]): Promise<void>;
+  /** How many misbehave just now. */
+  count(): Promise<number>;
   /** Ends those that still misbehave, as an operator would. */
   killAll(): Promise<void>;
 }
@@ -28,14 +31,20 @@ export async function writeMoodyProgram(directory: string, name: string, real: s
   const program = path.join(directory, name);
   const moodFile = path.join(directory, `${name}.mood`);
   const cases = Object.entries(moods).map(([mood, script]) =>
-    mood === "well" ? `well) exec ${real} "$@" ;;` : `${mood}) export MOODY=${program}; ${script} ;;`,
+    mood === "well" ? `well) exec ${real} "$@" ;;` : `${mood}) export MOODY=${program} REAL=${real}; ${script} ;;`,
   );
   await writeFile(program, `#!/bin/sh\n${refusal(moodFile)}case "$(cat ${moodFile})" in\n${cases.join("\n")}\nesac\n`);
   await chmod(program, 0o755);
   const become = (mood: Mood): Promise<void> => writeFile(moodFile, mood);
   const refuse = (...words: readonly string[]): Promise<void> => writeFile(`${moodFile}.refused`, words.join(" "));
   await Promise.all([become("well"), refuse()]);
-  return { path: program, become, refuse, killAll: () => killMisbehaving(program) };
+  return {
+    path: program,
+    become,
+    refuse,
+    count: async () => (await findMisbehaving(program)).length,
+    killAll: async () => (await findMisbehaving(program)).forEach((pid) => process.kill(pid, "SIGKILL")),
+  };
 }
 
 /** A plugin is told its command by the environment, a runtime by an argument. */
@@ -52,12 +61,14 @@ done
 }
 
 /** A misbehaving one has the program in its command line, and what it started in its environment. */
-async function killMisbehaving(program: string): Promise<void> {
+async function findMisbehaving(program: string): Promise<readonly number[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/u.test(name));
   const read = (pid: string, name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
+  const found = [];
   for (const pid of pids) {
     const [commandLine, environment] = [await read(pid, "cmdline"), await read(pid, "environ")];
     const isOurs = commandLine.includes(`\0${program}\0`) || environment.includes(`MOODY=${program}\0`);
-    if (isOurs) process.kill(Number(pid), "SIGKILL");
+    if (isOurs) found.push(Number(pid));
   }
+  return found;
 }

@@ -1,0 +1,49 @@
+import { readdir } from "node:fs/promises";
+import { setTimeout } from "node:timers/promises";
+import { openProcess, type ProcessIdentity, processIdentity, readFileBounded } from "../native/index.ts";
+
+/** The kernel's limit of what a program can be given. */
+const maxEnvironmentBytes = 4 * 1024 * 1024;
+const sigkill = 9;
+const pauseMs = 10;
+
+/**
+ * Kills the plugins that a daemon before has left at work on these containers, with what they have started: an ADD that
+ * went on while it is undone would leave an address and links that nobody knows of.
+ *
+ * @returns how many there were.
+ * @throws `signal.reason` where one of them does not die in time.
+ */
+export async function endStrayPlugins(containerIds: readonly string[], signal: AbortSignal): Promise<number> {
+  const ended = new Set<number>();
+  for (;;) {
+    const strays = await findStrays(new Set(containerIds));
+    if (strays.length === 0) return ended.size;
+    for (const stray of strays) {
+      using process = openProcess(stray);
+      process?.signal(sigkill);
+      ended.add(stray.pid);
+    }
+    await setTimeout(pauseMs, undefined, { signal });
+  }
+}
+
+/** Whoever has a plugin's environment: what it started has it too, and outlives it at times. */
+async function findStrays(containerIds: ReadonlySet<string>): Promise<readonly ProcessIdentity[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const identity = await processIdentity(pid); // before its environment: the number may change hands
+      return identity && containerIds.has(await containerIdOf(pid)) ? [identity] : [];
+    }),
+  );
+  return found.flat();
+}
+
+async function containerIdOf(pid: number): Promise<string> {
+  const environment = await readFileBounded(`/proc/${pid}/environ`, maxEnvironmentBytes).catch(() => undefined);
+  const variables = environment?.toString("latin1").split("\0") ?? [];
+  const isPlugin = variables.some((variable) => variable.startsWith("CNI_COMMAND="));
+  const prefix = "CNI_CONTAINERID=";
+  return (isPlugin && variables.find((variable) => variable.startsWith(prefix))?.slice(prefix.length)) || "";
+}
