@@ -940,6 +940,30 @@ describe("the store", () => {
     expect(await pull(second, name)).toBe(image.id);
   });
 
+  test.each(["images", "layers", "containers"])(
+    "%s of a newer Berth are refused by name and left as they are",
+    async (kind) => {
+      const first = await openService(insecure());
+      await pull(first, name);
+      const target = join(scratch, "m");
+      await first.createRootfs("c1", image.id, target);
+      await first[Symbol.asyncDispose]();
+      const [place = ""] = leftovers().filter((path) => path.startsWith(`${kind}/`));
+      const records = { images: "", layers: "layer.json", containers: "rootfs.json" };
+      const file = join(scratch, "root", place, records[kind as keyof typeof records]);
+      const text = readFileSync(file, "utf8");
+      const before = readdirSync(join(scratch, "root"), { recursive: true, encoding: "utf8" }).sort();
+      await writeFile(file, text.replace('"schemaVersion":1', '"schemaVersion":2'));
+      await expect(openService(insecure())).rejects.toThrow("state of schema 2 was written by a newer Berth");
+      expect(readdirSync(join(scratch, "root"), { recursive: true, encoding: "utf8" }).sort()).toEqual(before);
+
+      await writeFile(file, text);
+      const second = await openService(insecure());
+      expect(await list(second)).toHaveLength(1);
+      await second.removeRootfs("c1", target, AbortSignal.timeout(5000));
+    },
+  );
+
   test("layers that a power cut may have torn are not trusted after it", async () => {
     const first = await openService(insecure());
     await pull(first, name);

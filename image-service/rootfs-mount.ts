@@ -4,12 +4,13 @@ import { join, relative } from "node:path";
 import * as v from "valibot";
 
 import { Code, CriError } from "../cri-api/index.ts";
-import { SyscallError } from "../native/index.ts";
+import { NewerSchemaError, refuseNewerSchema, SyscallError } from "../native/index.ts";
 import { type Digest, isDigest } from "./digest.ts";
 import type { ImageHost } from "./host.ts";
 
+const schemaVersion = 1;
 const recordSchema = v.object({
-  schemaVersion: v.literal(1),
+  schemaVersion: v.literal(schemaVersion),
   layers: v.array(v.custom<Digest>((value) => typeof value === "string" && isDigest(value))),
 });
 const recordName = "rootfs.json";
@@ -28,11 +29,18 @@ export function rootfsHome(directory: string, containerId: string): RootfsHome {
   return { path, upper: join(path, "upper"), declaredVolumes: join(path, "declared-volumes") };
 }
 
-/** The layers that a container's rootfs stands on; none if its creation never came to the mount. */
+/**
+ * The layers that a container's rootfs stands on; none if its creation never came to the mount.
+ *
+ * @throws {NewerSchemaError} where a newer Berth has written them down.
+ */
 export async function readRootfsLayers(home: RootfsHome): Promise<readonly Digest[]> {
   try {
-    return v.parse(recordSchema, JSON.parse(await readFile(join(home.path, recordName), "utf8"))).layers;
-  } catch {
+    const json: unknown = JSON.parse(await readFile(join(home.path, recordName), "utf8"));
+    refuseNewerSchema(json, schemaVersion);
+    return v.parse(recordSchema, json).layers;
+  } catch (thrown) {
+    if (thrown instanceof NewerSchemaError) throw thrown;
     return [];
   }
 }
@@ -99,7 +107,7 @@ function mappedLayers(home: RootfsHome): string {
 
 /** Notes what layers the container stands on, so that they are kept for it over a restart. */
 async function writeRecord(host: ImageHost, home: RootfsHome, layers: readonly Digest[]): Promise<void> {
-  await host.writeFileAtomically(join(home.path, recordName), JSON.stringify({ schemaVersion: 1, layers }));
+  await host.writeFileAtomically(join(home.path, recordName), JSON.stringify({ schemaVersion, layers }));
 }
 
 function labelOption({ label }: RootfsView): readonly string[] {
@@ -127,7 +135,7 @@ export async function mountRootfs(host: ImageHost, home: RootfsHome, plan: Rootf
   const work = join(home.path, "work");
   const empty = join(home.path, "lower");
   await mkdir(home.path, { mode: 0o700 });
-  const record = { schemaVersion: 1, layers: plan.layers.map(({ diffId }) => diffId) };
+  const record = { schemaVersion, layers: plan.layers.map(({ diffId }) => diffId) };
   await writeFile(join(home.path, recordName), JSON.stringify(record), { mode: 0o600 });
   const lowerDirs = await mountLayers(host, home, plan);
   await makeUpper(home.upper, lowerDirs[0], owner);

@@ -38,6 +38,7 @@ export { relabel } from "./relabel.ts";
 export { run, type RunCommand, type RunResult, within } from "./run.ts";
 export { connectSeqpacket, connectThroughRelay, type SeqpacketHandlers, type SeqpacketSocket } from "./sockets.ts";
 export { type ConsoleSocket, openConsoleSocket, recvFds, sendDatagram, sendFds, setWindowSize } from "./sockets.ts";
+export { NewerSchemaError, refuseNewerSchema } from "./schema.ts";
 export { SyscallError } from "./syscall-error.ts";
 export { type FileStatus, syscalls } from "./syscalls.ts";
 export { createEventFd, type DirectoryEvent, type DirectoryEventKind, type EventFd, watchDirectory } from "./watch.ts";

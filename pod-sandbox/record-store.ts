@@ -2,7 +2,7 @@ import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Logger } from "../cri-api/index.ts";
-import { createKeyedLock, readFileBounded, writeFileAtomically } from "../native/index.ts";
+import { createKeyedLock, NewerSchemaError, readFileBounded, writeFileAtomically } from "../native/index.ts";
 
 /** A record must be read again by the next daemon, also when it has grown by what happens to its object. */
 const maxNewRecordBytes = 16 * 1024 * 1024;
@@ -12,11 +12,6 @@ export interface StoredObject {
   readonly id: string;
   readonly name: string;
   readonly createdAtNs: bigint;
-}
-
-/** The state on disk belongs to a newer Berth: starting would lose what this one cannot read. */
-export class NewerSchemaError extends Error {
-  override readonly name = "NewerSchemaError";
 }
 
 /** How a kind of record is written and read; `parse` throws on anything it does not know to be whole. */

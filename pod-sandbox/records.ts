@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import type { JsonCodecs } from "../cri-api/index.ts";
 import type { Container } from "./container.ts";
-import { NewerSchemaError } from "./record-store.ts";
+import { refuseNewerSchema } from "../native/index.ts";
 import type { RecordFormat } from "./record-store.ts";
 import type { Sandbox } from "./sandbox.ts";
 
@@ -114,11 +114,6 @@ function toText(record: object): string {
 
 function parseRecord<const S extends v.GenericSchema>(schema: S, text: string): v.InferOutput<S> {
   const json: unknown = JSON.parse(text);
-  const found = v.safeParse(v.object({ schemaVersion: v.number() }), json);
-  if (found.success && found.output.schemaVersion > schemaVersion) {
-    throw new NewerSchemaError(
-      `state of schema ${found.output.schemaVersion} was written by a newer Berth; this one knows up to ${schemaVersion}`,
-    );
-  }
+  refuseNewerSchema(json, schemaVersion);
   return v.parse(schema, json);
 }

@@ -2,13 +2,18 @@ import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Logger } from "../../cri-api/index.ts";
+import { NewerSchemaError } from "../../native/index.ts";
 import { type Digest, digestFileName } from "../digest.ts";
 import type { ImageHost } from "../host.ts";
 import { type ImageRecord, parseImageRecord } from "./image-record.ts";
 
 /** Image records on disk, a JSON file each. */
 export interface ImageFiles {
-  /** Reads all; sets aside what is corrupt, and removes images that `isWhole` denies and writes that never ended. */
+  /**
+   * Reads all; sets aside what is corrupt, and removes images that `isWhole` denies and writes that never ended.
+   *
+   * @throws {NewerSchemaError} where a newer Berth has written.
+   */
   load(isWhole: (record: ImageRecord) => boolean): Promise<readonly ImageRecord[]>;
   read(id: Digest): Promise<ImageRecord | undefined>;
   write(record: ImageRecord): Promise<void>;
@@ -39,6 +44,7 @@ export function createImageFiles({ directory, host, log }: ImageFilesParts): Ima
       log.warn({ imageId: record.id }, "image has lost layers, it will have to be pulled again");
       await rm(path);
     } catch (thrown) {
+      if (thrown instanceof NewerSchemaError) throw thrown;
       log.warn({ file: name, error: String(thrown) }, "image record cannot be read, setting it aside");
       await rename(path, `${path}.corrupt`);
     }

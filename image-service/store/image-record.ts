@@ -1,5 +1,6 @@
 import * as v from "valibot";
 
+import { refuseNewerSchema } from "../../native/index.ts";
 import { type Digest, digestOf, isDigest } from "../digest.ts";
 import { artifactDocument, type ImageConfig, type ImageDocument, parseImageDocument } from "../image-config.ts";
 import type { Platform } from "../platform.ts";
@@ -66,12 +67,14 @@ export interface StoredImage {
   readonly signatures: readonly ImageSignature[];
 }
 
+const schemaVersion = 1;
+
 const digest = v.custom<Digest>((value) => typeof value === "string" && isDigest(value));
 /** Older versions kept the host as it was written. */
 const repository = v.pipe(v.string(), v.transform(canonicalPlace));
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const schema = v.object({
-  schemaVersion: v.literal(1),
+  schemaVersion: v.literal(schemaVersion),
   type: v.optional(v.picklist(["image", "artifact"]), "image"),
   id: digest,
   manifestDigest: digest,
@@ -86,10 +89,13 @@ const schema = v.object({
 /**
  * Reads an image's file.
  *
+ * @throws {NewerSchemaError} if a newer Berth wrote it.
  * @throws if it is not one, or if its config is not the one that its id names.
  */
 export function parseImageRecord(bytes: Uint8Array): ImageRecord {
-  const record = v.parse(schema, JSON.parse(Buffer.from(bytes).toString("utf8")));
+  const json: unknown = JSON.parse(Buffer.from(bytes).toString("utf8"));
+  refuseNewerSchema(json, schemaVersion);
+  const record = v.parse(schema, json);
   if (digestOf(record.configJson, record.id) !== record.id) throw new Error("the image config does not match its id");
   const { diffIds } = documentOf(record);
   if (diffIds.join() !== record.layers.map(({ diffId }) => diffId).join()) throw new Error("the layers do not match");

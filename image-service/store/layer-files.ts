@@ -17,7 +17,7 @@ export type Unpack = (directory: string, signal: AbortSignal) => Promise<Omit<La
  * has been written through since ({@link LayerFiles.makeDurable}) or the same boot still runs.
  */
 export interface LayerFiles {
-  /** Reads what is there and removes what is unusable. */
+  /** Reads what is there and removes what is unusable. @throws {NewerSchemaError} */
   load(): Promise<readonly LayerRecord[]>;
   /** The folder that holds the layer's files. */
   rootOf(diffId: Digest): string;

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 
+import { NewerSchemaError, refuseNewerSchema } from "../../native/index.ts";
 import { type Digest, isDigest } from "../digest.ts";
 
 /** What is known of an unpacked layer; `layer.json` beside its files. */
@@ -19,9 +20,11 @@ export interface LayerRecord extends LayerInfo {
   readonly isDurable: boolean;
 }
 
+const schemaVersion = 1;
+
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const schema = v.object({
-  schemaVersion: v.literal(1),
+  schemaVersion: v.literal(schemaVersion),
   diffId: v.custom<Digest>((value) => typeof value === "string" && isDigest(value)),
   usedBytes: count,
   inodes: count,
@@ -30,12 +33,15 @@ const schema = v.object({
   isDurable: v.boolean(),
 });
 
-/** The record in `bytes`, or undefined if there is none to be read. */
+/** The record in `bytes`, or undefined if there is none to be read. @throws {NewerSchemaError} */
 export function parseLayerRecord(bytes: Uint8Array | undefined): LayerRecord | undefined {
   if (bytes === undefined) return undefined;
   try {
-    return v.parse(schema, JSON.parse(Buffer.from(bytes).toString("utf8")));
-  } catch {
+    const json: unknown = JSON.parse(Buffer.from(bytes).toString("utf8"));
+    refuseNewerSchema(json, schemaVersion);
+    return v.parse(schema, json);
+  } catch (thrown) {
+    if (thrown instanceof NewerSchemaError) throw thrown;
     return undefined;
   }
 }
