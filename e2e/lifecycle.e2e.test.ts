@@ -94,6 +94,22 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
     expect(await berth.readLog(containerId)).toContain("stdout got USR1");
   });
 
+  test("a container's own stop signal wins over the image's, and is told", async () => {
+    const pod = await berth.runPod({ runtimeHandler });
+    const image = { image: berth.image("configured") };
+    const command = [
+      "sh",
+      "-c",
+      "trap 'echo got USR1' USR1; trap 'exit 9' USR2; echo ready; while :; do sleep 0.1; done",
+    ];
+    const containerId = await berth.startContainer(pod, { image, command, stopSignal: "SIGNAL_SIGUSR2" });
+    await berth.waitForLog(containerId, "ready");
+    expect((await berth.containerStatus(containerId)).stopSignal).toBe("SIGNAL_SIGUSR2");
+    await berth.call("StopContainer", { containerId, timeout: 20n });
+    expect(await berth.containerStatus(containerId)).toMatchObject({ exitCode: 9 });
+    expect(await berth.readLog(containerId)).toEqual(["stdout ready"]);
+  });
+
   test("a container's own command, arguments, environment and directory win over the image's", async () => {
     const pod = await berth.runPod({ runtimeHandler });
     const image = { image: berth.image("configured") };

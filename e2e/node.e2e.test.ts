@@ -117,12 +117,10 @@ test("a container gets neither descriptors nor environment of the daemon", async
 });
 
 test("SIGTERM with a call in flight lets it end within the grace time", async () => {
-  await using workspace = await createWorkspace();
-  const daemon = await startDaemon(workspace, { registries: [inject("registry")] });
-  const call = daemon.client.call("PullImage", { image: { image: berth.image("busybox") } });
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  const ended = daemon.stop("SIGTERM");
-  await call.catch(() => {});
-  expect(await ended).toBe(0);
-  daemon.client[Symbol.dispose]();
+  const containerId = await berth.startContainer(await berth.runPod());
+  const call = berth.call("ExecSync", { containerId, cmd: ["sh", "-c", "touch /begun; sleep 2; echo done"] });
+  await waitUntil("the command", () => berth.shell(containerId, "ls /begun"));
+  expect(await berth.daemon.stop("SIGTERM")).toBe(0);
+  expect((await call).stdout.toString()).toBe("done\n");
+  await berth.daemon.start();
 });

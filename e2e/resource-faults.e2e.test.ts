@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, truncate, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, truncate, unlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
@@ -200,17 +200,29 @@ test("a record that is cut short or is garbage is put aside with a warning, and 
   await berth.call("RemoveContainer", { containerId: garbled.containerId });
 });
 
-test("an end that is lost in an overflow of the kernel's queue is found all the same", async () => {
+test("what is lost in an overflow of the kernel's queue of file events is found all the same", async () => {
   const { podSandboxId, containerId } = await runOne();
   const { info } = await berth.call("ContainerStatus", { containerId, verbose: true });
   const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+  const watched = berth.workspace.cniConfDir;
+  const conflist = path.join(watched, "10-berth.conflist");
   process.kill(berth.daemon.pid, "SIGSTOP");
   onTestFinished(() => void process.kill(berth.daemon.pid, "SIGCONT"));
-  const exits = path.join(berth.workspace.state, "runtimes/crun/state");
-  const script = `for i in $(seq 20000); do : > ${exits}/flood; : > ${exits}/other; done; rm ${exits}/flood ${exits}/other`;
-  await runCommand(["sh", "-c", script]);
+  const queue = Number(await readFile("/proc/sys/fs/inotify/max_queued_events", "utf8"));
+  const flood = `for i in $(seq ${queue}); do : > ${watched}/one; : > ${watched}/other; done; rm ${watched}/one ${watched}/other`;
+  await runCommand(["sh", "-c", flood]); // the same event twice in a row would be one
+  await rename(conflist, `${conflist}.away`);
+  onTestFinished(() => rename(`${conflist}.away`, conflist).catch(() => undefined));
   process.kill(pid, "SIGKILL");
   process.kill(berth.daemon.pid, "SIGCONT");
   expect(await berth.waitForExit(containerId)).toMatchObject({ exitCode: 137 });
+  await waitUntil("the network to be not ready", async () => ((await isNetworkReady()) ? undefined : true));
+  await rename(`${conflist}.away`, conflist);
+  await waitUntil("the network to be ready again", async () => (await isNetworkReady()) || undefined);
   await berth.removePod(podSandboxId);
 });
+
+async function isNetworkReady(): Promise<boolean> {
+  const { status } = await berth.call("Status");
+  return status?.conditions.find(({ type }) => type === "NetworkReady")?.status ?? false;
+}
