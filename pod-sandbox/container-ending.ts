@@ -2,10 +2,14 @@ import type { ContainerExit, OomKill } from "../oci/index.ts";
 import { advanceContainer } from "./container.ts";
 import type { Container, ContainerIn, Ending, LiveContainer } from "./container.ts";
 
-/** The record of a live container once it has ended. */
+/**
+ * The record of a live container once it has ended: never before it started, as the times have it where the system's
+ * clock was set back.
+ */
 export function endContainer(container: LiveContainer, ending: Ending): ContainerIn<"exited"> {
   const { init: _init, monitor: _monitor, killAtNs: _killAtNs, ...kept } = container;
-  const exited = { ...kept, ...ending, state: "exited" } as const;
+  const finishedAtNs = ending.finishedAtNs < ending.startedAtNs ? ending.startedAtNs : ending.finishedAtNs;
+  const exited = { ...kept, ...ending, finishedAtNs, state: "exited" } as const;
   return container.state === "created" ? advanceContainer(container, exited) : advanceContainer(container, exited);
 }
 

@@ -50,7 +50,10 @@ async function start(id: string, host: Host): Promise<void> {
 
 /** A start that took too long may find the end already written down: then only its time is still missing. */
 function toRunning(current: Container, startedAtNs: bigint): Container {
-  if (current.state === "exited" && current.startedAtNs === 0n) return { ...current, startedAtNs };
+  if (current.state === "exited" && current.startedAtNs === 0n) {
+    const { finishedAtNs } = current;
+    return { ...current, startedAtNs: startedAtNs < finishedAtNs ? startedAtNs : finishedAtNs };
+  }
   if (current.state !== "created") return current;
   return advanceContainer(current, { ...current, startedAtNs, state: "running" });
 }

@@ -53,6 +53,14 @@ describe("createExitWatch", () => {
     });
   });
 
+  it("lets no container end before it started where the clock was set back", async () => {
+    const watch = await openWatch();
+    const container = await running(watch);
+    watch.runtime.finish(container.id, { exitCode: 0, finishedAtNs: 500n });
+    await watch.exits.ended(container.id);
+    expect(watch.containers.get(container.id)).toMatchObject({ startedAtNs: 1_000n, finishedAtNs: 1_000n });
+  });
+
   it("waits for the end of a live container that nobody watched yet", async () => {
     const watch = await openWatch();
     const container = await running(watch);

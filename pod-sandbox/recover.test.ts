@@ -91,6 +91,14 @@ describe("recover", () => {
     });
   });
 
+  it("lets no container end before it started whose exit was written after the clock was set back", async () => {
+    const container = { ...(await leaveContainer()), state: "running", startedAtNs: 2_000n } as const;
+    await host.containers.save(container);
+    host.runtime.finish(container.id, { exitCode: 0, finishedAtNs: 1_000n });
+    await recover(host);
+    expect(host.containers.get(container.id)).toMatchObject({ startedAtNs: 2_000n, finishedAtNs: 2_000n });
+  });
+
   it.each(["created", "running"] as const)(
     "ends a %s container that a reboot took, whoever has its pid",
     async (state) => {
