@@ -111,13 +111,44 @@ describe("createContainer", () => {
     expect(host.sandboxes.all()).toEqual([]);
   });
 
-  it("may be tried again after an undo that failed", async () => {
+  it("may be tried again after an undo that failed, and finishes that", async () => {
     host.runtime.failNext("create", new Error("no such cgroup"));
     host.images.fail.removeRootfs = new Error("device busy");
     await expect(create()).rejects.toThrow();
     delete host.images.fail.removeRootfs;
     const { containerId } = await create();
+    expect(host.containers.all().map(({ id }) => id)).toEqual([containerId]);
+    expect(await readdir(host.layout.containers)).toEqual([containerId]);
+    expect(host.images.rootfsIds()).toEqual([containerId]);
+  });
+
+  it("may be tried again though what an undo has left cannot be cleared yet", async () => {
+    host.runtime.failNext("create", new Error("no such cgroup"));
+    host.images.fail.removeRootfs = new Error("device busy");
+    await expect(create()).rejects.toThrow();
+    const { containerId } = await create();
     expect(host.containers.list().map(({ id }) => id)).toEqual([containerId]);
+    expect(host.containers.all()).toHaveLength(2);
+    expect(await create()).toEqual({ containerId });
+    delete host.images.fail.removeRootfs;
+    await removePodSandbox(testCall(), { podSandboxId: sandbox.id }, host);
+    expect(await leftOver()).toEqual([]);
+  });
+
+  it("leaves no process behind an undo that failed once its pod is stopped", async () => {
+    const save = host.containers.save.bind(host.containers);
+    Object.assign(host.containers, {
+      save: (record: { state: string }) =>
+        record.state === "created" ? Promise.reject(new Error("disk full")) : save(record as never),
+    });
+    host.runtime.failNext("delete", new Error("no answer"));
+    await expect(create()).rejects.toThrow();
+    expect(host.runtime.ids).toHaveLength(1);
+    await stopPodSandbox(testCall(), { podSandboxId: sandbox.id }, host);
+    expect(host.runtime.ids).toEqual([]);
+    expect(host.sandboxes.get(sandbox.id)?.state).toBe("stopped");
+    await removePodSandbox(testCall(), { podSandboxId: sandbox.id }, host);
+    expect(await leftOver()).toEqual([]);
   });
 
   it("is given up when the pod is stopped underneath it, and undone before the pod is", async () => {

@@ -11,10 +11,13 @@ import { logPathOf, prepareLog } from "./container-log-path.ts";
 import { resolveDevices, resolveMounts } from "./container-sources.ts";
 import { buildSpec, lookUpUser } from "./container-spec.ts";
 import type { Creation } from "./container-spec.ts";
+import { removeContainerRecord } from "./container-remove.ts";
 import { advanceContainer, containerName, imageNameOf } from "./container.ts";
+import type { Container } from "./container.ts";
 import { makeFolder, provideDeclaredVolumes } from "./declared-volumes.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
+import { guarded } from "./leftovers.ts";
 import { mountImageVolumes, unmountImageVolumes } from "./image-volumes.ts";
 import { openPidNamespace } from "./pid-namespace.ts";
 import { podContainers } from "./pod-containers.ts";
@@ -23,7 +26,7 @@ import { requireReadySandbox } from "./sandbox-list.ts";
 import { isPrivilegedSandbox } from "./sandbox.ts";
 import type { SandboxIn } from "./sandbox.ts";
 import { labelFiles, selinuxLabelsOf, sourcesToRelabel } from "./selinux.ts";
-import { noteUndo, settleTogether, teardownDeadlineMs, undoneByUs } from "./undo.ts";
+import { noteUndo, settleTogether, teardownDeadlineMs, tellFailedUndo, undoneByUs } from "./undo.ts";
 import { hostUserOf, letPodRootThrough, podRootOf } from "./user-namespace.ts";
 
 /**
@@ -55,6 +58,10 @@ export async function createContainer(
     await host.images.requireAllowed({ image, userSpecifiedImage, namespace }, signal);
     const id = randomBytes(32).toString("hex");
     const elders = podContainers(sandbox, host).filter((other) => other.config.metadata?.name === metadata.name);
+    await clearFailedCreates(
+      elders.filter((other) => other.name === name),
+      host,
+    );
     const container = {
       state: "creating",
       id,
@@ -75,6 +82,12 @@ export async function createContainer(
     return id;
   });
   return { containerId };
+}
+
+/** Tries again what the undo of the same create before could not; it may fail without harm to this one. */
+async function clearFailedCreates(namesakes: readonly Container[], host: Host): Promise<void> {
+  const failed = namesakes.filter(({ state }) => state === "creating");
+  await Promise.all(failed.map(({ id }) => guarded(host, id, () => removeContainerRecord(id, host))));
 }
 
 function validate(
@@ -98,8 +111,9 @@ async function create(call: Call, creation: Creation, host: Host): Promise<void>
   try {
     await bringUp(call, creation, host);
   } catch (thrown) {
-    const isUndone = !(thrown instanceof SuppressedError); // else the record stays, for RemovePodSandbox to finish
-    if (isUndone) await noteUndo(call.log, container.id, () => host.containers.remove(container.id));
+    // the record of an undo that failed stays: a retry, StopPodSandbox and RemovePodSandbox go on with it
+    if (thrown instanceof SuppressedError) tellFailedUndo(call.log, container.id, thrown);
+    else await noteUndo(call.log, container.id, () => host.containers.remove(container.id));
     throw thrown;
   }
 }

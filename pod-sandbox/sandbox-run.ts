@@ -17,7 +17,7 @@ import { advanceSandbox, namespaceOptionsOf, sandboxBase, sandboxName } from "./
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
 import { selinuxLabelsOf } from "./selinux.ts";
 import { validateSandboxConfig } from "./sandbox-validate.ts";
-import { noteUndo, settleTogether, teardownDeadlineMs, undoneByUs } from "./undo.ts";
+import { noteUndo, settleTogether, teardownDeadlineMs, tellFailedUndo, undoneByUs } from "./undo.ts";
 import { requireUserNamespaces } from "./user-namespace.ts";
 
 /**
@@ -79,6 +79,7 @@ async function createSandbox(call: Call, sandbox: SandboxIn<"creating">, host: H
     await bringUp(call, sandbox, host);
   } catch (thrown) {
     const isUndone = !(thrown instanceof SuppressedError); // every undo step ran; did one fail?
+    if (!isUndone) tellFailedUndo(call.log, sandbox.id, thrown);
     const notReady = advanceSandbox(sandbox, { ...sandboxBase(sandbox), state: "not-ready", ips: [] });
     await noteUndo(call.log, sandbox.id, () =>
       isUndone ? host.sandboxes.remove(sandbox.id) : host.sandboxes.save(notReady),

@@ -2,11 +2,12 @@ import type { Call, cri, Init } from "../cri-api/index.ts";
 import { unmount, unpinNamespace } from "../native/index.ts";
 import { killContainer } from "./container-stop.ts";
 import { isLive } from "./container.ts";
+import type { Container } from "./container.ts";
 import type { Host } from "./host.ts";
-import { exists } from "./layout.ts";
-import { sandboxPathsOf } from "./layout.ts";
+import { containerPathsOf, exists, sandboxPathsOf } from "./layout.ts";
 import { attachmentOf, usesHostNetwork } from "./network.ts";
 import { removePauseProcess } from "./pause.ts";
+import { runtimeOf } from "./runtimes.ts";
 import { advanceSandbox, sandboxBase, sandboxIps } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
 import { settleTogether, teardownDeadlineMs } from "./undo.ts";
@@ -31,13 +32,24 @@ export async function takeDown(id: string, host: Host): Promise<void> {
   if (sandbox?.state !== "not-ready") return; // gone, or stopped before
   await host.creations.abandon(id, `pod sandbox "${id}" is being stopped`);
 
-  const live = host.containers.all().filter((container) => container.sandboxId === id && isLive(container));
-  await settleTogether(live.map((container) => killContainer(container.id, host)));
+  const own = host.containers.all().filter((container) => container.sandboxId === id);
+  await settleTogether([
+    ...own.filter(isLive).map((container) => killContainer(container.id, host)),
+    ...own.filter(({ state }) => state === "creating").map((container) => endHalfMade(container, host)),
+  ]);
   await releaseSandbox(sandbox, host);
   await host.sandboxes.update(id, (current) =>
     current.state === "not-ready" ? advanceSandbox(current, { ...current, state: "stopped" }) : current,
   );
   host.log.info({ podSandboxId: id }, "pod sandbox stopped");
+}
+
+/** Ends what a create has left whose undo failed; its files go with the pod, as those of all containers. */
+async function endHalfMade({ id, runtime }: Container, host: Host): Promise<void> {
+  const { bundle } = containerPathsOf(host.layout, id);
+  await host.operations.run(id, undefined, async () => {
+    await runtimeOf(host, runtime).delete(AbortSignal.timeout(teardownDeadlineMs), id, bundle);
+  });
 }
 
 /** Gives back what a sandbox holds outside its record: each step idempotent, found by the id alone. */

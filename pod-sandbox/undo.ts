@@ -23,6 +23,13 @@ export async function undoneByUs<T>(work: Promise<T>): Promise<T> {
   }
 }
 
+/** The caller hears only why the create failed; that its undo failed too is for the operator. */
+export function tellFailedUndo(log: Logger, id: string, thrown: SuppressedError): void {
+  const errs: string[] = [];
+  for (let at: unknown = thrown; at instanceof SuppressedError; at = at.suppressed) errs.push(String(at.error));
+  log.warn({ id, errs }, "a failed create is not undone yet; its retry or its pod's end goes on with it");
+}
+
 /** Brings a record up to date with an undo. A failure must not hide why there was an undo; the next start clears it. */
 export async function noteUndo(log: Logger, id: string, write: () => Promise<unknown>): Promise<void> {
   try {
