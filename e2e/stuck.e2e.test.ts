@@ -79,6 +79,63 @@ describe("a host path on a dead file system", () => {
   });
 });
 
+describe("a log directory on a dead file system", () => {
+  test("costs its containers the caller's deadline, and nobody else anything", async () => {
+    await using dead = await mountDeadFileSystem(path.join(berth.workspace.temporary, "dead-logs"));
+    const config = podConfig(berth.workspace, "unlogged", { logDirectory: path.join(dead.place, "pod") });
+    const { podSandboxId } = await berth.call("RunPodSandbox", { config });
+    const creates = Array.from({ length: 8 }, async (_, index) => {
+      const request = {
+        podSandboxId,
+        config: containerConfig(`stuck${index}`, berth.image("busybox")),
+        sandboxConfig: config,
+      };
+      await expect(berth.call("CreateContainer", request, { timeoutMs: patienceMs })).rejects.toMatchObject({
+        code: Code.DeadlineExceeded,
+      });
+    });
+    const logged = async (): Promise<void> => {
+      const { log } = await berth.runToEnd(await berth.runPod(), ["echo", "here"]);
+      expect(log).toEqual(["stdout here"]);
+    };
+    await Promise.all([...creates, othersGoOn(10), logged()]);
+    await berth.removePod(podSandboxId); // the file system is still dead
+  });
+
+  test("that comes back as an error is told with its reason", async () => {
+    await using dead = await mountDeadFileSystem(path.join(berth.workspace.temporary, "gone-logs"));
+    await dead.end();
+    const sandboxConfig = podConfig(berth.workspace, "gone-logs", { logDirectory: path.join(dead.place, "pod") });
+    const { podSandboxId } = await berth.call("RunPodSandbox", { config: sandboxConfig });
+    onTestFinished(() => berth.removePod(podSandboxId));
+    await berth.expectFailure(
+      "CreateContainer",
+      { podSandboxId, config: containerConfig("gone", berth.image("busybox")), sandboxConfig },
+      Code.FailedPrecondition,
+      /log path ".*\/pod\/gone\.log" cannot be had: ENOTCONN/u,
+    );
+  });
+
+  test("which has died since costs a reopening its deadline, and no end of a container anything", async () => {
+    const place = path.join(berth.workspace.temporary, "dying-logs");
+    const pod = await berth.runPod({ config: { logDirectory: place } });
+    const containerIds = await Promise.all(Array.from({ length: 8 }, () => berth.startContainer(pod)));
+    await using _dead = await mountDeadFileSystem(place);
+    const reopened = containerIds.map(async (containerId) => {
+      await expect(berth.call("ReopenContainerLog", { containerId }, { timeoutMs: patienceMs })).rejects.toMatchObject({
+        code: Code.DeadlineExceeded,
+      });
+    });
+    await Promise.all([...reopened, othersGoOn(3)]);
+    const stopped = containerIds.map(async (containerId) => {
+      await berth.call("StopContainer", { containerId, timeout: 0n }); // so soon after its start that its log is read
+      expect(await berth.containerStatus(containerId)).toMatchObject({ exitCode: 137 });
+    });
+    await Promise.all([...stopped, othersGoOn(3)]);
+    await berth.removePod(pod.id);
+  });
+});
+
 /** The freezer keeps processes from dying, as the kernel does while they wait for a device. */
 async function setFrozen(containerId: string, state: "FROZEN" | "THAWED"): Promise<void> {
   const { info } = await berth.call("ContainerStatus", { containerId, verbose: true });

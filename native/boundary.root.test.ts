@@ -73,6 +73,9 @@ test("the helper is sound on any input, as the sanitizers see it", { timeout: 12
     "c",
     "-/etc/mtab\0-/nonexistent\0",
     "c/etc/passwd/x\0",
+    "f",
+    "fx\0f/\0f/etc/passwd\0f/etc/passwd/x\0ux\0u\0u/proc/1/x\0",
+    `f/${"a".repeat(5000)}\0`,
     "-/proc/self/fd/0",
     `-/${"a".repeat(5000)}\0`,
     `-/${"a/".repeat(2040)}\0`,
@@ -84,6 +87,8 @@ test("the helper is sound on any input, as the sanitizers see it", { timeout: 12
     expect(result.stderr.toString()).toBe("");
     expect(result.status).toEqual({ kind: "exited", code: input.length > 1_000_000 ? 1 : 0 });
   }
+  const cut = await run({ argv: [helper, "resolve"], env: {}, input: "-/\0-/nonexistent", signal });
+  expect(cut.stdout.toString().match(/^0\0.*\0$/u)?.[0].split("\0")).toHaveLength(9); // an answer to the first alone
   const long = "a".repeat(100_000);
   const calls = [
     ["umount"],
@@ -94,6 +99,10 @@ test("the helper is sound on any input, as the sanitizers see it", { timeout: 12
     ["user-namespace", long, long, long],
     ["pin", long, long, "123456789012345678901234567890", long],
     ["pin", "/proc/self/ns/user", "/", "0", "", long, long],
+    ["tail", long, long],
+    ["tail", "/proc/self/cmdline", "x"],
+    ["tail", "/etc/passwd", "-1"],
+    ["tail", "/bin/true", "18446744073709551616"],
     ["relabel", long],
     ["relabel", long, "/proc/uptime", long],
     ["relay"],

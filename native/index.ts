@@ -15,6 +15,7 @@ export {
   writeFifo,
   writeFileAtomically,
 } from "./files.ts";
+export { type PathInfo, type PathRequest, readForeignTail, resolveForeignPaths } from "./foreign-paths.ts";
 export { createGzipInflater, type GzipInflater } from "./inflate.ts";
 export {
   isAlive,
@@ -27,7 +28,6 @@ export {
 export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
 export { releaseMemory } from "./memory.ts";
 export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";
-export { resolveMountSources, type SourceInfo, type SourceKind } from "./mount-sources.ts";
 export { type MountEntry, readMountTable } from "./mount-table.ts";
 export { connectInNamespace, type IdMapping, type NamespaceKind } from "./namespaces.ts";
 export { type InterfaceCounters, readInterfaceCounters } from "./network-devices.ts";

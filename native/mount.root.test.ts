@@ -1,11 +1,11 @@
 import { open } from "node:fs/promises";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { link, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { removeTree } from "./files.ts";
 import { bindMount, mountOverlay, mountTmpfs, unmount } from "./mount.ts";
-import { resolveMountSources } from "./mount-sources.ts";
+import { type PathRequest, readForeignTail, resolveForeignPaths } from "./foreign-paths.ts";
 import { readMountTable } from "./mount-table.ts";
 import { getMachine } from "./events.ts";
 import { syscalls } from "./syscalls.ts";
@@ -178,67 +178,137 @@ test("removeTree stops at a mount point and keeps what is mounted", async () => 
   await expect(readdir(directory)).resolves.toEqual(["volume"]);
 });
 
-describe("resolveMountSources", () => {
+describe("resolveForeignPaths", () => {
   test("follows links, makes missing folders where asked, and tells kinds", async () => {
     await makeFolders("real");
     await symlink("real", inside("link"));
     await symlink("nowhere/at/all", inside("dangling"));
     await writeFile(inside("file ü\n"), "");
-    const paths = [
-      { path: `${inside("link")}/`, create: false },
-      { path: inside("link/new/deep"), create: true },
-      { path: inside("link/missing"), create: false },
-      { path: inside("dangling"), create: true },
-      { path: inside("file ü\n"), create: true },
-      { path: inside("file ü\n/x"), create: true },
-      { path: "/dev/null", create: false },
+    const paths: readonly PathRequest[] = [
+      { path: `${inside("link")}/`, want: "look" },
+      { path: inside("link/new/deep"), want: "folder" },
+      { path: inside("link/missing"), want: "look" },
+      { path: inside("dangling"), want: "folder" },
+      { path: inside("file ü\n"), want: "folder" },
+      { path: inside("file ü\n/x"), want: "folder" },
+      { path: "/dev/null", want: "look" },
     ];
-    const infos = await resolveMountSources(paths, { signal });
+    const infos = await resolveForeignPaths(paths, { signal });
     const device = { major: 0, minor: 0 };
+    const identity = expect.stringMatching(/^\d+:\d+:\d+$/u);
     expect(infos).toEqual([
-      { path: inside("real"), kind: "directory", device },
-      { path: inside("real/new/deep"), kind: "directory", device },
+      { path: inside("real"), kind: "directory", device, identity },
+      { path: inside("real/new/deep"), kind: "directory", device, identity },
       { error: "ENOENT" },
       { error: "ENOENT" },
-      { path: inside("file ü\n"), kind: "file", device },
+      { path: inside("file ü\n"), kind: "file", device, identity },
       { error: "ENOTDIR" },
-      { path: "/dev/null", kind: "character-device", device: { major: 1, minor: 3 } },
+      { path: "/dev/null", kind: "character-device", device: { major: 1, minor: 3 }, identity },
     ]);
     expect((await stat(inside("real/new"))).mode & 0o7777).toBe(0o755);
     await expect(stat(inside("nowhere"))).rejects.toMatchObject({ code: "ENOENT" });
   });
 
-  test("refuses relative paths and NUL bytes, and asks nobody about nothing", async () => {
-    await expect(resolveMountSources([{ path: "x", create: false }], { signal })).rejects.toMatchObject({
-      code: "EINVAL",
-    });
-    await expect(resolveMountSources([{ path: "/x\0/y", create: true }], { signal })).rejects.toMatchObject({
-      code: "EINVAL",
-    });
-    await expect(resolveMountSources([], { signal })).resolves.toEqual([]);
+  test("makes room for a file, and leaves one that is there", async () => {
+    await makeFolders("logs/directory");
+    await writeFile(inside("logs/kept"), "kept");
+    await writeFile(inside("precious"), "kept");
+    await symlink("../precious", inside("logs/link"));
+    const names = ["new/deep/0.log", "logs/kept", "logs/link", "logs/directory", "precious/0.log"];
+    const requests = names.map((name) => ({ path: inside(name), want: "file" }) as const);
+    expect(await resolveForeignPaths(requests, { signal })).toMatchObject([
+      { kind: "absent", path: inside("new/deep") },
+      { kind: "file", path: inside("logs") },
+      { kind: "absent", path: inside("logs") },
+      { error: "EISDIR" },
+      { error: "ENOTDIR" },
+    ]);
+    expect((await stat(inside("new/deep"))).mode & 0o7777).toBe(0o755);
+    await expect(readdir(inside("logs"))).resolves.toEqual(["directory", "kept"]);
+    await expect(readFile(inside("logs/kept"), "utf8")).resolves.toBe("kept");
+    await expect(readFile(inside("precious"), "utf8")).resolves.toBe("kept");
   });
 
-  test("a path on a dead file server costs its caller the deadline and nobody else anything", async () => {
+  test("removes a file where none is wanted, and no folder", async () => {
+    await makeFolders("folder");
+    await writeFile(inside("file"), "");
+    const requests = ["file", "absent", "folder"].map((name) => ({ path: inside(name), want: "nothing" }) as const);
+    expect(await resolveForeignPaths(requests, { signal })).toMatchObject([
+      { kind: "absent" },
+      { kind: "absent" },
+      { error: "EISDIR" },
+    ]);
+    await expect(readdir(directory)).resolves.toEqual(["folder"]);
+  });
+
+  test("tells two names of one file from two files", async () => {
+    await writeFile(inside("one"), "");
+    await link(inside("one"), inside("same"));
+    await writeFile(inside("other"), "");
+    const requests = ["one", "same", "other"].map((name) => ({ path: inside(name), want: "look" }) as const);
+    const [one, same, other] = (await resolveForeignPaths(requests, { signal })).map((info) =>
+      "error" in info ? info.error : info.identity,
+    );
+    expect(same).toBe(one);
+    expect(other).not.toBe(one);
+  });
+
+  test("refuses relative paths and NUL bytes, and asks nobody about nothing", async () => {
+    await expect(resolveForeignPaths([{ path: "x", want: "look" }], { signal })).rejects.toMatchObject({
+      code: "EINVAL",
+    });
+    await expect(resolveForeignPaths([{ path: "/x\0/y", want: "folder" }], { signal })).rejects.toMatchObject({
+      code: "EINVAL",
+    });
+    await expect(resolveForeignPaths([], { signal })).resolves.toEqual([]);
+  });
+
+  /** Mounts a file system at "dead" whose server never answers. */
+  async function mountDead(): Promise<AsyncDisposable> {
     await makeFolders("dead");
-    const server = await open("/dev/fuse", "r+"); // a server that never answers
+    const server = await open("/dev/fuse", "r+");
     const options = `fd=${server.fd},rootmode=40000,user_id=0,group_id=0`;
     const { job } = getMachine();
-    const mounted = job("slow", undefined, (addon, token) =>
-      addon.mount(token, "dead", inside("dead"), "fuse", options, 0),
-    );
-    await mounted;
+    await job("slow", undefined, (addon, token) => addon.mount(token, "dead", inside("dead"), "fuse", options, 0));
+    return {
+      async [Symbol.asyncDispose]() {
+        await unmount(inside("dead"), { signal });
+        await server.close();
+      },
+    };
+  }
+
+  test("a path on a dead file server costs its caller the deadline and nobody else anything", async () => {
+    await using _dead = await mountDead();
     const stuck = Array.from({ length: 6 }, () =>
-      resolveMountSources([{ path: inside("dead/volume"), create: true }], { signal: AbortSignal.timeout(300) }),
+      resolveForeignPaths([{ path: inside("dead/volume"), want: "folder" }], { signal: AbortSignal.timeout(300) }),
     );
-    const live = resolveMountSources([{ path: directory, create: false }], { signal });
+    const live = resolveForeignPaths([{ path: directory, want: "look" }], { signal });
     await expect(live).resolves.toHaveLength(1);
     await expect(stat(directory)).resolves.toBeDefined();
     const results = await Promise.allSettled(stuck);
     expect(results.map((result) => result.status === "rejected" && (result.reason as Error).name)).toEqual(
       Array.from({ length: 6 }, () => "TimeoutError"),
     );
-    await unmount(inside("dead"), { signal });
-    await server.close();
+  });
+
+  test("the deadline tells which path hangs, whatever is wanted there", async () => {
+    await using _dead = await mountDead();
+    const wants = ["look", "folder", "file", "nothing"] as const;
+    const answers = wants.map(async (want) => {
+      const hangs = { path: inside("dead/0.log"), want };
+      const requests = [{ path: directory, want: "look" } as const, hangs, { path: "/", want: "look" } as const];
+      return await resolveForeignPaths(requests, { signal, deadlineMs: 3_000 });
+    });
+    for (const answer of await Promise.all(answers))
+      expect(answer).toMatchObject([{ path: directory }, { error: "ETIMEDOUT" }, { error: "ETIMEDOUT" }]);
+  });
+
+  test("reading the end of a file on a dead file server takes no longer than its deadline", async () => {
+    await using _dead = await mountDead();
+    await expect(readForeignTail(inside("dead/0.log"), { most: 10, deadlineMs: 300 })).rejects.toMatchObject({
+      name: "TimeoutError",
+    });
   });
 });
 

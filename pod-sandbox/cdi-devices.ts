@@ -1,5 +1,5 @@
 import { Code, CriError } from "../cri-api/index.ts";
-import { resolveMountSources } from "../native/index.ts";
+import { resolveForeignPaths } from "../native/index.ts";
 import { cdiDeviceNames, isBindMount } from "../oci/index.ts";
 import type { CdiRegistry, ResolvedCdi } from "../oci/index.ts";
 import { readDevice } from "./container-sources.ts";
@@ -27,8 +27,8 @@ export async function resolveCdiDevices(
   const binds = mounts.filter(isBindMount);
   const [devices, sources] = await Promise.all([
     Promise.all(deviceNodes.map((node) => resolveNode(node))),
-    resolveMountSources(
-      binds.map(({ hostPath }) => ({ path: requireAbsolute(hostPath), create: false })),
+    resolveForeignPaths(
+      binds.map(({ hostPath }) => ({ path: requireAbsolute(hostPath), want: "look" as const })),
       { signal },
     ),
   ]);

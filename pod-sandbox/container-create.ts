@@ -7,8 +7,8 @@ import { removeTree } from "../native/index.ts";
 import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
 import { resolveCdiDevices } from "./cdi-devices.ts";
 import { createdAfter } from "./clock.ts";
-import { logPathOf, prepareLog } from "./container-log-path.ts";
-import { resolveDevices, resolveMounts } from "./container-sources.ts";
+import { logPathOf } from "./container-log-path.ts";
+import { resolveHostPaths } from "./container-sources.ts";
 import { buildSpec, lookUpUser } from "./container-spec.ts";
 import type { Creation } from "./container-spec.ts";
 import { removeContainerRecord } from "./container-remove.ts";
@@ -132,29 +132,25 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   const selinux = selinuxLabelsOf(host, creation.sandbox, config.linux?.securityContext);
   const view = { owner: rootfsOwnerOf(creation.sandbox, host), label: selinux?.file };
   undo.defer(() => host.images.removeRootfs(id, paths.rootfs, AbortSignal.timeout(teardownDeadlineMs)));
-  const [hostMounts, devices, cdi] = await settleTogether([
-    resolveMounts(
-      call.signal,
-      config.mounts.filter(({ image: volume }) => !volume),
-    ),
-    resolveDevices(call.signal, config.devices),
+  const { logPath } = container;
+  const hostPaths = { mounts: config.mounts.filter((mount) => !mount.image), devices: config.devices, logPath };
+  const [ofHost, cdi] = await settleTogether([
+    resolveHostPaths(call.signal, hostPaths),
     resolveCdiDevices(call.signal, creation, host.cdi),
     host.images.createRootfs(id, image.id, paths.rootfs, view),
-    prepareLog(container.logPath),
   ]);
   undo.defer(() => unmountImageVolumes(paths));
   const declared = await provideDeclaredVolumes(call.signal, creation, view, host);
-  const mounts = [...declared, ...hostMounts, ...(await mountImageVolumes(call.signal, creation, view, host))];
+  const mounts = [...declared, ...ofHost.mounts, ...(await mountImageVolumes(call.signal, creation, view, host))];
 
   const { user: given, accounts } = await lookUpUser(creation);
   const user = { ...given, additionalGids: [...new Set([...given.additionalGids, ...(cdi?.additionalGids ?? [])])] };
   const { pid } = pidNamespace;
-  const spec = await buildSpec(creation, { mounts, devices, cdi, user, accounts, pid, selinux }, host);
+  const spec = await buildSpec(creation, { mounts, devices: ofHost.devices, cdi, user, accounts, pid, selinux }, host);
   await labelFiles(call.signal, selinux, [...Object.values(accounts), ...sourcesToRelabel(mounts, selinux)]);
   await makeFolder(creation, "working directory", spec.process.cwd);
 
   undo.defer(() => runtime.delete(AbortSignal.timeout(teardownDeadlineMs), id, paths.bundle));
-  const { logPath } = container;
   const { tty, stdin, stdinOnce } = config;
   const hostUser = hostUserOf(creation.sandbox.config, user);
   const process = {
@@ -162,6 +158,7 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
     bundle: paths.bundle,
     spec,
     logPath,
+    keepsLog: ofHost.hasLog,
     tty,
     stdin,
     stdinOnce,

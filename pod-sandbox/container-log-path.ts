@@ -1,7 +1,7 @@
-import { lstat, mkdir, rm } from "node:fs/promises";
-import { basename, dirname, isAbsolute, join } from "node:path";
+import { basename, isAbsolute, join } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { cri } from "../cri-api/index.ts";
+import type { PathInfo } from "../native/index.ts";
 
 /**
  * Where a container's log is to be written; "" where it writes none.
@@ -20,15 +20,23 @@ export function logPathOf(config: cri.ContainerConfig, sandbox: cri.PodSandboxCo
   return join(sandbox.logDirectory, logPath);
 }
 
+const codeByError: Readonly<Partial<Record<string, Code>>> = {
+  ETIMEDOUT: Code.DeadlineExceeded,
+  ENOSPC: Code.ResourceExhausted,
+  EDQUOT: Code.ResourceExhausted,
+};
+
 /**
- * kubelet owns the log directory; a link put in the log file's place would make the monitor write where it points.
+ * Whether there is a file already where a log is to be written, of a place that has been made clean: kubelet owns the log
+ * directory, and a link in the file's place would make the monitor write where it points.
  *
- * @throws {CriError} `FailedPrecondition` where a directory is in the file's place.
+ * @throws {CriError} `FailedPrecondition` where there can be none, as for a directory in its place; `DeadlineExceeded`
+ * for a file system that hangs.
  */
-export async function prepareLog(logPath: string): Promise<void> {
-  if (logPath === "") return;
-  await mkdir(dirname(logPath), { recursive: true, mode: 0o755 });
-  const found = await lstat(logPath).catch(() => undefined);
-  if (found?.isDirectory()) throw new CriError(Code.FailedPrecondition, `log path "${logPath}" is a directory`);
-  if (found && !found.isFile()) await rm(logPath);
+export function requireLogFile(logPath: string, info: PathInfo | undefined): boolean {
+  if (info && !("error" in info)) return info.kind === "file";
+  const error = info?.error ?? "no answer";
+  const why = { EISDIR: "is a directory", ETIMEDOUT: "is on a file system that does not answer" }[error];
+  const code = codeByError[error] ?? Code.FailedPrecondition;
+  throw new CriError(code, `log path "${logPath}" ${why ?? `cannot be had: ${error}`}`);
 }

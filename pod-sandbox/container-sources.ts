@@ -2,43 +2,57 @@ import { readdir, stat } from "node:fs/promises";
 import { join, posix } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { cri } from "../cri-api/index.ts";
-import { resolveMountSources } from "../native/index.ts";
-import type { SourceInfo } from "../native/index.ts";
+import { resolveForeignPaths } from "../native/index.ts";
+import type { PathInfo, PathRequest } from "../native/index.ts";
 import type { ResolvedDevice, ResolvedMount } from "../oci/index.ts";
+import { requireLogFile } from "./container-log-path.ts";
 
-/**
- * Follows the host paths of a container's mounts; a missing one becomes a directory, as both peers do.
- *
- * @throws {CriError} `InvalidArgument` naming the path that cannot be had.
- */
-export async function resolveMounts(
-  signal: AbortSignal,
-  mounts: readonly cri.Mount[],
-): Promise<readonly ResolvedMount[]> {
-  for (const { hostPath } of mounts) requireAbsolute("mount host_path", hostPath);
-  const sources = await resolveMountSources(
-    mounts.map(({ hostPath }) => ({ path: hostPath, create: true })),
-    { signal },
-  );
-  return mounts.map((mount, index) => ({ mount, sourcePath: found(mount.hostPath, sources[index]).path }));
+interface HostPaths {
+  readonly mounts: readonly cri.Mount[];
+  readonly devices: readonly cri.Device[];
+  readonly logPath: string;
+}
+
+interface ResolvedHostPaths {
+  readonly mounts: readonly ResolvedMount[];
+  readonly devices: readonly ResolvedDevice[];
+  /** Whether the log file is there already. */
+  readonly hasLog: boolean;
 }
 
 /**
- * Looks up the devices a container asks for; a directory stands for every device below it.
+ * Looks up all that a container has of the host at once: any path may lie on a file system that hangs. Follows the host
+ * paths of mounts, of which a missing one becomes a directory, as both peers do; a device directory stands for every
+ * device below it; the log file's place is made clean.
  *
- * @throws {CriError} `InvalidArgument` for a path that is not there or no device.
+ * @throws {CriError} `InvalidArgument` naming the path that cannot be had, `FailedPrecondition` the log's,
+ * `DeadlineExceeded` the first one that does not answer.
  */
-export async function resolveDevices(
-  signal: AbortSignal,
+export async function resolveHostPaths(signal: AbortSignal, wanted: HostPaths): Promise<ResolvedHostPaths> {
+  const { mounts, devices, logPath } = wanted;
+  for (const { hostPath } of mounts) requireAbsolute("mount host_path", hostPath);
+  const requests: PathRequest[] = [
+    ...mounts.map(({ hostPath }) => ({ path: hostPath, want: "folder" }) as const),
+    ...devices.map(({ hostPath }) => ({ path: hostPath, want: "look" }) as const),
+    ...(logPath === "" ? [] : [{ path: logPath, want: "file" } as const]),
+  ];
+  const found = await resolveForeignPaths(requests, { signal });
+  const devicesAt = mounts.length;
+  const logAt = devicesAt + devices.length;
+  return {
+    mounts: mounts.map((mount, index) => ({ mount, sourcePath: requireFound(mount.hostPath, found[index]).path })),
+    devices: await resolveDevices(devices, found.slice(devicesAt, logAt)),
+    hasLog: logPath !== "" && requireLogFile(logPath, found[logAt]),
+  };
+}
+
+async function resolveDevices(
   devices: readonly cri.Device[],
+  found: readonly PathInfo[],
 ): Promise<readonly ResolvedDevice[]> {
-  const sources = await resolveMountSources(
-    devices.map(({ hostPath }) => ({ path: hostPath, create: false })),
-    { signal },
-  );
   const resolved = await Promise.all(
     devices.map(async (device, index) => {
-      const { path, kind } = found(device.hostPath, sources[index]);
+      const { path, kind } = requireFound(device.hostPath, found[index]);
       if (kind === "directory") requireDeviceDirectory(device.hostPath, path);
       const nodes = kind === "directory" ? await readDevicesBelow(path) : await readDevice(path);
       if (nodes.length > 0 || kind === "directory") return nodes.map((node) => place(device, path, node));
@@ -113,7 +127,11 @@ function requireAbsolute(field: string, path: string): void {
   throw new CriError(Code.InvalidArgument, `${field} "${path}" is not absolute`);
 }
 
-function found(path: string, source: SourceInfo | undefined): Exclude<SourceInfo, { error: string }> {
-  if (source && !("error" in source)) return source;
-  throw new CriError(Code.InvalidArgument, `host path "${path}": ${source?.error ?? "no answer"}`);
+function requireFound(path: string, info: PathInfo | undefined): Exclude<PathInfo, { error: string }> {
+  if (info && !("error" in info)) return info;
+  const error = info?.error ?? "no answer";
+  if (error === "ETIMEDOUT") {
+    throw new CriError(Code.DeadlineExceeded, `host path "${path}": its file system does not answer`);
+  }
+  throw new CriError(Code.InvalidArgument, `host path "${path}": ${error}`);
 }

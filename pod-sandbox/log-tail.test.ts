@@ -41,6 +41,12 @@ describe("readLastErrors", () => {
     await writeFile(path, entry("stderr", "F", `first ${"x".repeat(100_000)}`) + entry("stderr", "F", "last"));
     expect(await readLastErrors(path)).toBe("last");
   });
+  it("reads all of a log that is no longer than the end", async () => {
+    const path = join(await openDirectory(), "0.log");
+    const overhead = entry("stderr", "F", "").length;
+    await writeFile(path, entry("stderr", "F", "x".repeat(16 * 1024 - overhead)));
+    expect(await readLastErrors(path)).toBe("x".repeat(2048));
+  });
   it("has nothing to say without a log", async () => {
     expect(await readLastErrors("")).toBe("");
   });

@@ -1,7 +1,8 @@
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
+import { readForeignTail } from "../native/index.ts";
 
 const maxTailBytes = 16 * 1024;
+/** The log may lie on a file system that hangs. */
+const readDeadlineMs = 5_000;
 const maxLines = 5;
 const maxMessageBytes = 2048;
 
@@ -11,13 +12,10 @@ const maxMessageBytes = 2048;
  */
 export async function readLastErrors(logPath: string): Promise<string> {
   if (logPath === "") return "";
-  await using file = await open(logPath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  const status = await file.stat();
-  if (!status.isFile()) return "";
-  const start = Math.max(0, status.size - maxTailBytes);
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(maxTailBytes), 0, maxTailBytes, start);
-  const text = buffer.toString("utf8", 0, bytesRead);
-  return lastErrors(start === 0 ? text : text.slice(text.indexOf("\n") + 1));
+  // one byte more tells whether the first line is whole
+  const bytes = await readForeignTail(logPath, { most: maxTailBytes + 1, deadlineMs: readDeadlineMs });
+  const text = bytes.toString("utf8");
+  return lastErrors(bytes.length > maxTailBytes ? text.slice(text.indexOf("\n") + 1) : text);
 }
 
 /** Entries are `TIME stdout|stderr F|P TEXT`; a P has no line end of its own. */

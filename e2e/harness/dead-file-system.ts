@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readFile, rmdir } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { runCommand } from "./run-command.ts";
 import { waitUntil } from "./wait-until.ts";
 
 /** A mounted file system whose server never answers. */
 export interface DeadFileSystem extends AsyncDisposable {
+  readonly place: string;
   /** Ends the server: from now on every look is an error, and who hung goes on. */
   end(): Promise<void>;
 }
@@ -28,11 +29,12 @@ export async function mountDeadFileSystem(place: string): Promise<DeadFileSystem
     await ended;
   };
   return {
+    place,
     end,
     async [Symbol.asyncDispose]() {
       await end();
       await runCommand(["umount", "--lazy", place]);
-      await rmdir(place);
+      await rm(place, { recursive: true });
     },
   };
 }

@@ -34,6 +34,12 @@ char *put_text(char *place, const char *text) {
   return place;
 }
 
+unsigned long read_number(const char *text) {
+  unsigned long value = 0;
+  while (*text >= '0' && *text <= '9') value = value * 10 + (unsigned long)(*text++ - '0');
+  return value;
+}
+
 int write_all(int fd, const char *bytes, size_t length) {
   while (length > 0) {
     long written = call3(__NR_write, fd, bytes, length);
@@ -55,13 +61,14 @@ int run_command(int argc, char **argv) {
   if (argc == 2 && text_equals(argv[1], "pause")) return run_pause();
   if (argc == 3 && text_equals(argv[1], "umount")) return run_umount(argv[2]);
   if (argc == 2 && text_equals(argv[1], "resolve")) return run_resolve();
+  if (argc == 4 && text_equals(argv[1], "tail")) return run_tail(argv[2], read_number(argv[3]));
   if (argc >= 3 && text_equals(argv[1], "relabel")) return run_relabel(argv[2], argv + 3);
   if (argc == 5 && text_equals(argv[1], "user-namespace")) return run_user_namespace(argv[2], argv[3], argv[4]);
   if (argc >= 6 && text_equals(argv[1], "pin")) return run_pin(argv + 2);
   if (argc == 2 && text_equals(argv[1], "relay")) return run_relay();
   if (argc >= 4 && text_equals(argv[1], "follow")) return run_follow(argv[2], argv + 3);
   static const char usage[] =
-      "usage: berth-helper pause | umount TARGET | resolve | relabel LABEL PATH... |\n"
+      "usage: berth-helper pause | umount TARGET | resolve | tail PATH MOST | relabel LABEL PATH... |\n"
       "  user-namespace TARGET UID-MAP GID-MAP | pin USER-NAMESPACE FOLDER KINDS HOSTNAME [SYSCTL VALUE]... |\n"
       "  relay | follow PID-FILE PROGRAM [ARGUMENT]...\n";
   write_all(2, usage, sizeof usage - 1);

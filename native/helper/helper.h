@@ -23,6 +23,7 @@ int text_equals(const char *left, const char *right);
 /* Writes the decimal digits and a NUL; answers the place after the NUL. */
 char *put_number(char *place, unsigned long value);
 char *put_text(char *place, const char *text);
+unsigned long read_number(const char *text);
 int write_all(int fd, const char *bytes, size_t length);
 /* Tells the parent "errno NUL call NUL" and answers the exit status to end with. */
 int report_failure(const char *step, long error);
@@ -30,6 +31,7 @@ int report_failure(const char *step, long error);
 int run_pause(void);
 int run_umount(const char *target);
 int run_resolve(void);
+int run_tail(const char *path, unsigned long most);
 int run_relabel(const char *label, char **paths);
 int run_user_namespace(const char *target, const char *uid_map, const char *gid_map);
 int run_pin(char **argv);

@@ -186,12 +186,6 @@ static long pin_all(const struct pins *pins, long child, struct failure *failure
   return failure->error;
 }
 
-static unsigned long read_number(const char *text) {
-  unsigned long value = 0;
-  while (*text >= '0' && *text <= '9') value = value * 10 + (unsigned long)(*text++ - '0');
-  return value;
-}
-
 /* argv: user namespace, folder, kinds, hostname, then path and value of each sysctl */
 int run_pin(char **argv) {
   struct pins pins = {argv[0], argv[1], read_number(argv[2]), argv[3], argv + 4};

@@ -1,9 +1,15 @@
-import { access, readdir, rm, stat } from "node:fs/promises";
+import { access, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
-import { connectThroughRelay, openProcess, readFileBounded, writeFifo } from "../../native/index.ts";
+import {
+  connectThroughRelay,
+  openProcess,
+  readFileBounded,
+  resolveForeignPaths,
+  writeFifo,
+} from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
 import { hearHandshake, monitorOf, pidFile, withConmon } from "./conmon-launch.ts";
 import type { ConmonConfig } from "./conmon-launch.ts";
@@ -98,15 +104,16 @@ function cells(count: number): number {
   return Math.min(Math.max(Math.trunc(count) || 0, 0), 1000);
 }
 
-async function holdsFile(bundle: string, file: { readonly dev: bigint; readonly ino: bigint }): Promise<boolean> {
+async function holdsFile(signal: AbortSignal, bundle: string, identity: string): Promise<boolean> {
   const monitor = await monitorOf(bundle);
   if (!monitor) return false;
   const directory = `/proc/${monitor.pid}/fd`;
   const names = await readdir(directory).catch(() => []);
-  const held = await Promise.all(
-    names.map(async (name) => await stat(join(directory, name), { bigint: true }).catch(() => undefined)),
+  const held = await resolveForeignPaths(
+    names.map((name) => ({ path: join(directory, name), want: "look" })),
+    { signal },
   );
-  return held.some((one) => one?.dev === file.dev && one.ino === file.ino);
+  return held.some((one) => !("error" in one) && one.identity === identity);
 }
 
 /** conmon waits for every client to take its output, and the container with it: a stopped daemon must not be one. */

@@ -2,7 +2,7 @@ import { chown, lstat, readlink, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { processIdentity } from "../../native/index.ts";
+import { processIdentity, resolveForeignPaths } from "../../native/index.ts";
 import { readCgroupPaths } from "./cgroup-paths.ts";
 import { cgroupPathsOfSpec } from "./cgroup-processes.ts";
 import { destroyContainer } from "./container-delete.ts";
@@ -18,22 +18,21 @@ import { writeVolatile } from "./volatile-file.ts";
 /** Longer than any create that gets anywhere; kubelet's own patience is 2 minutes. */
 const createDeadlineMs = 110_000;
 const undoDeadlineMs = 30_000;
+/** For a log on a file system that has come to hang. */
+const logRemovalDeadlineMs = 5_000;
 
 export async function createContainer(
   host: RuntimeHost,
   signal: AbortSignal,
   process: CreateProcess,
 ): Promise<CreatedProcess> {
-  const { id, bundle, spec, logPath } = process;
+  const { id, bundle, spec } = process;
   assertId(id);
-  const [isTaken, hadLog] = await Promise.all([
-    isThere(join(host.config.root, id)),
-    logPath !== "" && isThere(logPath),
-  ]);
-  if (isTaken) throw new CriError(Code.FailedPrecondition, `container "${id}" already exists in the runtime`);
+  if (await isThere(join(host.config.root, id)))
+    throw new CriError(Code.FailedPrecondition, `container "${id}" already exists in the runtime`);
   await using undo = new AsyncDisposableStack();
 
-  undo.defer(() => undoCreate(host, process, hadLog));
+  undo.defer(() => undoCreate(host, process));
   const { initPid, monitor } = await launch(host, signal, process);
   const init = await processIdentity(initPid);
   if (!init) throw new CriError(Code.Internal, `cannot create container "${id}": its init process ended at once`);
@@ -97,14 +96,21 @@ function withoutNoQuota(resources: OciResources): OciResources {
 }
 
 /** Each step stands alone: what a killed create has got to is not known. */
-async function undoCreate(host: RuntimeHost, process: CreateProcess, hadLog: boolean): Promise<void> {
-  const { id, bundle, spec, logPath } = process;
+async function undoCreate(host: RuntimeHost, process: CreateProcess): Promise<void> {
+  const { id, bundle, spec } = process;
   await host.monitor.end(bundle, 0);
   const cgroups = cgroupPathsOfSpec(spec.linux.cgroupsPath, id, host.cgroupMounts);
   await destroyContainer(host, AbortSignal.timeout(undoDeadlineMs), id, cgroups);
   await host.states.remove(id);
   await rm(join(bundle, "config.json"), { force: true });
-  if (!hadLog && logPath !== "") await rm(logPath, { force: true });
+  await removeNewLog(process);
+}
+
+/** One that cannot be removed is kubelet's, as the directory is. */
+async function removeNewLog({ logPath, keepsLog }: CreateProcess): Promise<void> {
+  if (keepsLog || logPath === "") return;
+  const options = { signal: new AbortController().signal, deadlineMs: logRemovalDeadlineMs };
+  await resolveForeignPaths([{ path: logPath, want: "nothing" }], options);
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -30,8 +30,8 @@ export interface Monitor {
   sawOom(bundle: string): Promise<boolean>;
   /** Asks for a fresh log file; there is no answer but the file. @throws {CriError} `FailedPrecondition` when it is gone. */
   reopenLog(bundle: string): Promise<void>;
-  /** Whether the monitor writes to exactly this file already. */
-  holdsFile(bundle: string, file: { readonly dev: bigint; readonly ino: bigint }): Promise<boolean>;
+  /** Whether the monitor writes to exactly this file already, told by its `identity` as `resolveForeignPaths` answers it. */
+  holdsFile(signal: AbortSignal, bundle: string, identity: string): Promise<boolean>;
   resize(bundle: string, size: WindowSize): Promise<void>;
   attach(bundle: string, handlers: SeqpacketHandlers): Promise<SeqpacketSocket>;
 }

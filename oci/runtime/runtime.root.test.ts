@@ -505,7 +505,7 @@ describe("a create that goes wrong", () => {
 
   test("a log that was there before stays", async () => {
     const runtime = await bench.reopen();
-    const container = await bench.prepareSpec(["no-such-program"]);
+    const container = { ...(await bench.prepareSpec(["no-such-program"])), keepsLog: true };
     await writeFile(container.logPath, "of an earlier attempt\n");
     await expect(runtime.create(soon(), container)).rejects.toMatchObject({ code: Code.InvalidArgument });
     expect(await readFile(container.logPath, "utf8")).toContain("of an earlier attempt\n");

@@ -44,6 +44,8 @@ export interface CreateProcess {
   readonly spec: Spec;
   /** Absolute path of the log file in the CRI format; "" writes no log. */
   readonly logPath: string;
+  /** The log file is there already, so that it stays where the create is undone. */
+  readonly keepsLog?: boolean;
   readonly tty: boolean;
   readonly stdin: boolean;
   /** The first attached client that closes its input closes the container's. */
