@@ -88,7 +88,7 @@ test("the helper is sound on any input, as the sanitizers see it", { timeout: 12
     expect(result.status).toEqual({ kind: "exited", code: input.length > 1_000_000 ? 1 : 0 });
   }
   const cut = await run({ argv: [helper, "resolve"], env: {}, input: "-/\0-/nonexistent", signal });
-  expect(cut.stdout.toString().match(/^0\0.*\0$/u)?.[0].split("\0")).toHaveLength(9); // an answer to the first alone
+  expect(cut.stdout.toString().split("\0")).toHaveLength(9); // the eight fields of one answer
   const long = "a".repeat(100_000);
   const calls = [
     ["umount"],
