@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { createStateStore, exitFile, stateDirectory } from "./state.ts";
 import type { RuntimeConfig } from "./types.ts";
 
-it("leaves nothing of a container, also where a crash cut its state short", async () => {
+it("leaves nothing of a container, also where a crash cut its state short, or its monitor's last file", async () => {
   const directory = await mkdtemp(join(tmpdir(), "berth-state-"));
   await using cleanup = new AsyncDisposableStack();
   cleanup.defer(() => rm(directory, { recursive: true }));
@@ -14,6 +14,8 @@ it("leaves nothing of a container, also where a crash cut its state short", asyn
   await mkdir(join(directory, "exits"));
   await writeFile(join(stateDirectory(config), "web.json.tmp"), "{");
   await writeFile(exitFile(config, "web"), "0");
+  await writeFile(`${exitFile(config, "web")}.0DS3Y3`, "");
+  await writeFile(exitFile(config, "web2"), "0");
   await createStateStore(config).remove("web");
-  expect((await readdir(directory, { recursive: true })).sort()).toEqual(["containers", "exits"]);
+  expect((await readdir(directory, { recursive: true })).sort()).toEqual(["containers", "exits", "exits/web2"]);
 });

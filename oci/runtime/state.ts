@@ -1,11 +1,11 @@
-import { rm } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import { readFileBounded } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
-import { removeVolatile, writeVolatile } from "./volatile-file.ts";
+import { removeFile, removeVolatile, writeVolatile } from "./volatile-file.ts";
 import type { RuntimeConfig } from "./types.ts";
 
 /** What is known of a container once it is created; enough to signal, exec and account without asking the runtime. */
@@ -59,7 +59,7 @@ export interface StateStore {
   save(id: string, state: ContainerState): Promise<void>;
   /** Undefined when the container was never created, is deleted, or its file cannot be read. */
   load(id: string): Promise<ContainerState | undefined>;
-  /** With the exit file: nothing is left that tells of the id. */
+  /** With the exit file, whole or half: nothing is left that tells of the id. */
   remove(id: string): Promise<void>;
 }
 
@@ -79,9 +79,17 @@ export function createStateStore(config: RuntimeConfig): StateStore {
     },
     async remove(id) {
       known.delete(id);
-      await Promise.all([removeVolatile(fileOf(id)), rm(exitFile(config, id), { force: true })]);
+      await Promise.all([removeVolatile(fileOf(id)), removeExitFiles(config, id)]);
     },
   };
+}
+
+/** With what a monitor leaves that is killed over it: it writes `ID.XXXXXX` (g_file_set_contents), then renames that. */
+async function removeExitFiles(config: RuntimeConfig, id: string): Promise<void> {
+  const names = await readdir(exitDirectory(config));
+  const isOfId = (name: string): boolean =>
+    name.startsWith(id) && /^(?:\.[A-Za-z0-9]{6})?$/.test(name.slice(id.length));
+  await Promise.all(names.filter(isOfId).map((name) => removeFile(join(exitDirectory(config), name))));
 }
 
 function parseState(text: Buffer | undefined): ContainerState | undefined {
