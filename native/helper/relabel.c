@@ -17,8 +17,8 @@ enum {
   name_at = 19, /* in struct linux_dirent64 */
   path_only = 010000000,
   close_on_exec = 02000000,
-  only_folders = 0200000,
-  no_follow = 0400000
+  only_folders = O_DIRECTORY,
+  no_follow = O_NOFOLLOW
 };
 
 static const char attribute[] = "security.selinux";
