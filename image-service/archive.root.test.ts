@@ -498,6 +498,14 @@ describe("an archive is refused, and nothing of it is left:", () => {
     expect(leftovers()).toEqual([]);
   });
 
+  test("one of more members than allowed, whatever they are", async () => {
+    const service = await openService("root", { layerEntries: 100 });
+    const folders = Array.from({ length: 100 }, (_, index) => ({ name: `d${index}/`, type: "5" }));
+    const archive = makeTar([...folders, { name: "f" }]);
+    expect((await failure(importAll(service, archive))).message).toContain("it has more than 100 members");
+    expect(leftovers()).toEqual([]);
+  });
+
   test("one whose second image is bad: the first does not come either", async () => {
     const service = await openService();
     const archive = layout([image, evil], descriptor(image, named(name)), descriptor(evil, named("evil:1")));

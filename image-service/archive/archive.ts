@@ -66,8 +66,6 @@ function targetOf(path: string, target: string): string {
 /** Two files of one name would be read as one thing by us and as another by somebody else. */
 function addMember(listing: Listing, entry: TarEntry, offset: number, limits: PullLimits): void {
   const path = pathOf(entry.name, limits);
-  if (listing.files.size + listing.links.size >= limits.layerEntries)
-    throw new ArchiveError(`it has more than ${limits.layerEntries} members`);
   if (entry.kind === "directory") return;
   if (listing.files.has(path) || listing.links.has(path))
     throw new ArchiveError(`it has two members called ${describeName(path)}`);
@@ -80,6 +78,7 @@ function addMember(listing: Listing, entry: TarEntry, offset: number, limits: Pu
 function listMembers(fd: number, sizeBytes: number, limits: PullLimits): Listing {
   const listing: Listing = { files: new Map(), links: new Map() };
   const metadata = createMetadata(limits);
+  let members = 0;
   for (let offset = 0; offset < sizeBytes; ) {
     const block = readExactly(fd, offset, blockBytes);
     if (isZeroBlock(block)) break;
@@ -94,6 +93,8 @@ function listMembers(fd: number, sizeBytes: number, limits: PullLimits): Listing
       const entry = entryOf(header, metadata.take(), limits);
       ({ size } = entry);
       if (offset + size > sizeBytes) throw new ArchiveError("it ends in the middle of a member");
+      members += 1;
+      if (members > limits.layerEntries) throw new ArchiveError(`it has more than ${limits.layerEntries} members`);
       addMember(listing, entry, offset, limits);
     }
     offset += Math.ceil(size / blockBytes) * blockBytes;

@@ -20,3 +20,8 @@ test.each([["../a"], ["a/../b"], [".."], ["a/.."], ["a\0b"], ["x/".repeat(11)], 
     expect(() => parseEntryPath(name, 10)).toThrow(expect.objectContaining({ name: "LayerError" }));
   },
 );
+
+test("a path longer than the kernel takes is refused, whatever there is in it", () => {
+  expect(parseEntryPath(`a${"/.".repeat(2047)}`, 10)).toEqual({ folder: "", base: "a" });
+  expect(() => parseEntryPath(`a${"/.".repeat(2048)}`, 10)).toThrow("a path longer than 4096 bytes");
+});

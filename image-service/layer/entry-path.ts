@@ -9,6 +9,8 @@ export interface EntryPath {
 }
 
 const maxComponentBytes = 255;
+/** PATH_MAX: the kernel takes no longer one. */
+const maxPathBytes = 4096;
 
 /**
  * Splits a name of the archive. A leading slash counts from the layer's root, as every image tool has it; `..` is
@@ -16,6 +18,8 @@ const maxComponentBytes = 255;
  */
 export function parseEntryPath(name: string, maxDepth: number): EntryPath {
   if (name.includes("\0")) throw new LayerError("a name in the layer contains NUL");
+  if (name.length > maxPathBytes)
+    throw new LayerError(`the layer has a path longer than ${maxPathBytes} bytes: ${describeName(name)}`);
   const components = name.split("/").filter((component) => component !== "" && component !== ".");
   if (components.includes("..")) throw new LayerError(`the layer names a path with "..": ${describeName(name)}`);
   if (components.length > maxDepth)

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -130,6 +131,66 @@ describe("a hostile layer", () => {
     const unpacking = unpackLayer(entries(), { directory, diffId: sha256(""), limits: defaultLimits });
     await expect(unpacking).rejects.toThrow("the layer has more than 1000000 entries");
     await rm(directory, { recursive: true });
+  });
+
+  test("counts the folders that its entries only name on their way", async () => {
+    const deep = (root: string): TestEntry => ({ name: `${root}/${"d/".repeat(40)}f`, content: "x" });
+    const blob = makeTar([deep("a"), deep("b"), deep("c")]);
+    expect(await attempt({ blob }, { layerEntries: 126 })).toEqual(["a", "b", "c"]);
+    expect(await attempt({ blob }, { layerEntries: 125 })).toMatchObject({
+      name: "LayerError",
+      message: "the layer has more than 125 entries",
+    });
+  });
+
+  test("keeps no more of its folders than allowed, however many members bring attributes for them", async () => {
+    const folder = (name: string): TestEntry => ({
+      name,
+      type: "5",
+      pax: { "SCHILY.xattr.user.large": "x".repeat(3000) },
+    });
+    const blob = makeTar(Array.from({ length: 20 }, (_, index) => folder(`d${index % 10}/`)));
+    expect(await attempt({ blob }, { folderBytes: 61_000 })).toHaveLength(10);
+    expect(await attempt({ blob }, { folderBytes: 60_000 })).toMatchObject({
+      name: "LayerError",
+      message: "the layer's folders have more than 60000 bytes of names and attributes",
+    });
+  });
+
+  test("replaces no folder that came to be deeper than any path, through links", async () => {
+    const down = "d/".repeat(300);
+    const blob = makeTar([
+      { name: "d/", type: "5", pax: { path: down } },
+      { name: "l", type: "2", link: "d", pax: { linkpath: down } },
+      { name: "f", content: "x", pax: { path: `l/${down}f` } },
+      { name: "d", content: "instead" },
+    ]);
+    expect(await attempt({ blob })).toMatchObject({ name: "LayerError", message: /replaces a folder that is deeper/ });
+  });
+
+  test("takes the same memory whatever its folders' members have besides", async () => {
+    const pax = { comment: "x".repeat(900_000), "SCHILY.xattr.user.a": "b" };
+    const headers = makeTar([{ name: "d/", type: "5", pax }]).subarray(0, -1536);
+    const memberOf = (index: number): Buffer =>
+      Buffer.concat([headers, tarHeader({ name: `d${index}/`, type: "5" }, 0)]);
+    const hash = createHash("sha256");
+    for (let index = 0; index < 300; index += 1) hash.update(memberOf(index));
+    async function* members(): AsyncGenerator<Buffer, void> {
+      for (let index = 0; index < 300; index += 1) yield memberOf(index);
+    }
+    const directory = await mkdtemp(join(scratch, "layer-"));
+    const before = process.memoryUsage().arrayBuffers;
+    let highest = before;
+    await unpackLayer(members(), {
+      directory,
+      diffId: `sha256:${hash.digest("hex")}`,
+      limits: defaultLimits,
+      onProgress: () => {
+        highest = Math.max(highest, process.memoryUsage().arrayBuffers);
+      },
+    });
+    await rm(directory, { recursive: true });
+    expect(highest - before).toBeLessThan(160 << 20);
   });
 
   test("that names one path a thousand times has the last of them, and is done", async () => {

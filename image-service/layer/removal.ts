@@ -1,7 +1,8 @@
 import { constants, readdirSync } from "node:fs";
 
 import { syscalls } from "../../native/index.ts";
-import { joinPath } from "./entry-path.ts";
+import { describeName, joinPath } from "./entry-path.ts";
+import { LayerError } from "./layer-error.ts";
 import type { Replaced } from "./replaced.ts";
 import { fdPath, fileTypes, openFlags, openInRoot } from "./root-calls.ts";
 
@@ -16,17 +17,27 @@ export function kindAt(folderFd: number, base: string): "absent" | "whiteout" | 
   return isWhiteout ? "whiteout" : "other";
 }
 
+/** Each level holds a descriptor. Members that come through links may lie deeper than any path of theirs says. */
+const maxDepth = 512;
+
 /**
  * Removes `base` in a folder, which the archive calls `path`, and all below it; files are kept for the archive's sake.
  * Symbolic links are removed, never followed.
  */
-export function removeAt(folderFd: number, base: string, path: string, { keep }: Pick<Replaced, "keep">): void {
+export function removeAt(
+  folderFd: number,
+  base: string,
+  path: string,
+  { keep, depth = 0 }: Pick<Replaced, "keep"> & { readonly depth?: number },
+): void {
   const kind = kindAt(folderFd, base);
   if (kind === "file") return keep(folderFd, base, path);
   if (kind !== "folder") return void syscalls.unlinkat(folderFd, base);
+  if (depth > maxDepth)
+    throw new LayerError(`the layer replaces a folder that is deeper than ${maxDepth}: ${describeName(path)}`);
   const fd = openInRoot(folderFd, base, constants.O_RDONLY | openFlags.directory | openFlags.noFollow);
   try {
-    for (const name of readdirSync(fdPath(fd))) removeAt(fd, name, joinPath(path, name), { keep });
+    for (const name of readdirSync(fdPath(fd))) removeAt(fd, name, joinPath(path, name), { keep, depth: depth + 1 });
   } finally {
     syscalls.close(fd);
   }

@@ -115,8 +115,16 @@ export interface Metadata {
 /** Gathers what pax and GNU headers say about the entry that follows them. */
 export function createMetadata(limits: TarLimits): Metadata {
   const globals = new Map<string, Buffer>();
+  let globalBytes = 0;
   let extended = noExtension(globals);
   let body: Buffer[] = [];
+
+  function setGlobal(key: string, value: Buffer): void {
+    globalBytes += value.length - (globals.get(key)?.length ?? -key.length);
+    globals.set(key, Buffer.from(value)); // without the header that it came in
+    if (globals.size > 1024 || globalBytes > limits.tarMetadataBytes)
+      throw new LayerError("the layer has too many global headers");
+  }
   return {
     begin(header) {
       body = [];
@@ -134,9 +142,8 @@ export function createMetadata(limits: TarLimits): Metadata {
       else
         for (const [key, value] of parsePaxRecords(bytes)) {
           extended.records.set(key, value);
-          if (header.typeFlag === "g") globals.set(key, value);
+          if (header.typeFlag === "g") setGlobal(key, value);
         }
-      if (globals.size > 1024) throw new LayerError("the layer has too many global headers");
     },
     take() {
       const taken = extended;

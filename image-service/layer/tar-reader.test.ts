@@ -145,6 +145,20 @@ describe("a hostile archive", () => {
       makeTar([{ name: "f" }]),
     ]);
 
+  const globalHeader = (key: string, length: number): Buffer => {
+    const body = `${length} ${key}=`.padEnd(length - 1, "x");
+    const padding = Buffer.alloc((512 - (length % 512)) % 512);
+    return Buffer.concat([tarHeader({ name: "g", type: "g" }, length), Buffer.from(`${body}\n`), padding]);
+  };
+
+  test("global headers may come again and again, but not more of them than fit the limit", () => {
+    const file = makeTar([{ name: "a" }]).subarray(0, 512);
+    const archive = (keys: readonly string[]): Buffer =>
+      Buffer.concat(keys.flatMap((key) => [globalHeader(key, 40_000), file]));
+    expect(read(archive(["k", "k", "k"]))).toHaveLength(3);
+    expect(() => read(archive(["k", "l"]))).toThrow("too many global headers");
+  });
+
   test.each([
     ["cut in a header", makeTar([{ name: "a" }]).subarray(0, 100)],
     ["cut in content", makeTar([{ name: "a", content: "x".repeat(600) }]).subarray(0, 700)],

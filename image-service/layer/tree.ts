@@ -28,7 +28,7 @@ export interface LayerTree extends TarSink, Disposable {
   hasReplaced(): boolean;
 }
 
-type TreeLimits = Pick<PullLimits, "layerEntries" | "pathDepth">;
+type TreeLimits = Pick<PullLimits, "layerEntries" | "pathDepth" | "folderBytes">;
 
 export const whiteoutPrefix = ".wh.";
 const opaqueName = ".wh..wh..opq";
@@ -54,8 +54,29 @@ interface State {
   isComplete: boolean;
   hasReplaced: boolean;
   entries: number;
+  folderBytes: number;
   usedBytes: number;
   inodes: number;
+}
+
+function countEntry(state: State): void {
+  state.entries += 1;
+  if (state.entries > state.limits.layerEntries)
+    throw new LayerError(`the layer has more than ${state.limits.layerEntries} entries`);
+}
+
+/** Keeps what a folder is to have at the end, and nothing else of its member. */
+function rememberFolder(state: State, path: string, attributes: Attributes | undefined): void {
+  const xattrs = (attributes?.xattrs ?? []).map(([name, value]) => [name, Buffer.from(value)] as const);
+  state.folderBytes += xattrs.reduce((sum, [name, value]) => sum + name.length + value.length, path.length);
+  if (state.folderBytes > state.limits.folderBytes)
+    throw new LayerError(
+      `the layer's folders have more than ${state.limits.folderBytes} bytes of names and attributes`,
+    );
+  state.seen.delete(path); // attributes are applied in the order of the archive
+  if (attributes === undefined) return void state.seen.set(path, undefined);
+  const { mode, uid, gid, mtimeNs } = attributes;
+  state.seen.set(path, { mode, uid, gid, mtimeNs, xattrs });
 }
 
 /** Makes room for a new entry: what an earlier one put there goes, unless both are folders. */
@@ -79,8 +100,7 @@ function addFolder(state: State, path: EntryPath, attributes: Attributes | undef
     const folderFd = state.folders.open(path.folder);
     if (!succeeds(() => syscalls.mkdirat(folderFd, path.base, 0o755), "EEXIST")) replaceByFolder(state, folderFd, path);
   }
-  state.seen.delete(full); // attributes are applied in the order of the archive
-  state.seen.set(full, attributes);
+  rememberFolder(state, full, attributes);
 }
 
 function replaceByFolder(state: State, folderFd: number, path: EntryPath): void {
@@ -238,21 +258,21 @@ export function createLayerTree(rootFd: number, limits: TreeLimits, replaced: St
     replaced,
     seen: new Map<string, Attributes | undefined>([["", undefined]]),
     folders: createFolders(rootFd, (parentFd, base, path) => {
+      countEntry(state);
       makeImplicitFolder(parentFd, base);
-      state.seen.set(path, undefined);
+      rememberFolder(state, path, undefined);
     }),
     file: undefined,
     isComplete: true,
     hasReplaced: false,
     entries: 0,
+    folderBytes: 0,
     usedBytes: 0,
     inodes: 0,
   };
   return {
     begin(entry) {
-      state.entries += 1;
-      if (state.entries > limits.layerEntries)
-        throw new LayerError(`the layer has more than ${limits.layerEntries} entries`);
+      countEntry(state);
       try {
         addEntry(state, entry);
       } catch (thrown) {

@@ -9,9 +9,12 @@ export interface PullLimits {
   readonly layerBytes: number;
   /** An archive of images that is imported, decompressed. */
   readonly archiveBytes: number;
+  /** Members of one layer, with the folders that these only name on their way. */
   readonly layerEntries: number;
   readonly pathDepth: number;
-  /** Extended headers (pax, GNU long names) in front of one entry, in bytes. */
+  /** Names and extended attributes of one layer's folders, which are kept until its end, in bytes. */
+  readonly folderBytes: number;
+  /** Extended headers (pax, GNU long names) in front of one entry, in bytes; and those that hold for all entries. */
   readonly tarMetadataBytes: number;
 }
 
@@ -24,6 +27,7 @@ export const defaultLimits: PullLimits = {
   archiveBytes: 1024 * 2 ** 30,
   layerEntries: 1_000_000,
   pathDepth: 512,
+  folderBytes: 128 << 20,
   tarMetadataBytes: 1 << 20,
 };
 
