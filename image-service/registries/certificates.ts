@@ -2,9 +2,9 @@ import { X509Certificate, createPrivateKey } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 
-import { canonicalHost } from "../reference.ts";
 import type { TlsSettings } from "../registry/endpoint.ts";
 import { FileIssue } from "./file-issue.ts";
+import { hostOfDirectory } from "./hosts-toml.ts";
 import type { ReadFile } from "./reloading.ts";
 
 /** What a folder of `certs.d` holds for a host. */
@@ -22,7 +22,7 @@ async function namesIn(directory: string): Promise<readonly string[] | undefined
 /** The certificates and keys for a host: those of the first folder that knows it. */
 export async function certificatePaths(directories: readonly string[], host: string): Promise<readonly string[]> {
   for (const directory of directories) {
-    const folder = (await namesIn(directory))?.find((name) => canonicalHost(name) === host);
+    const folder = (await namesIn(directory))?.find((name) => hostOfDirectory(name) === host);
     const names = folder === undefined ? undefined : await namesIn(join(directory, folder));
     if (folder === undefined || names === undefined) continue;
     return names.filter((name) => /\.(?:crt|cert|key)$/.test(name)).map((name) => join(directory, folder, name));

@@ -60,7 +60,7 @@ function schemesOf({ server, skipVerify, certificates }: HostFile["hosts"][numbe
 /** The endpoint of a host that a hosts.toml names. */
 export async function endpointOfHost(sources: EndpointSources, entry: HostFile["hosts"][number]): Promise<Endpoint> {
   const { domain, path } = sources.reference;
-  const address = entry.server?.host ?? apiAddressOf(domain);
+  const address = apiAddressOf(entry.server?.host ?? domain);
   const isOwn = address === apiAddressOf(domain);
   const host = isOwn ? domain : address;
   const isMirror = !entry.isServer && !isOwn;

@@ -46,6 +46,17 @@ test("hosts come in the order in which they are written, and the server last", (
   expect(hosts[2]?.apiPath).toBe("/v2/deeper");
 });
 
+test("capabilities are read in any case, and none named are all", () => {
+  const hosts = read(
+    '[host."https://a.example"]\ncapabilities = []\n[host."https://b.example"]\ncapabilities = ["Pull"]',
+  );
+  expect(hosts.map(({ canPull, canResolve }) => [canPull, canResolve])).toEqual([
+    [true, true],
+    [true, false],
+    [true, true],
+  ]);
+});
+
 test("without a server, the registry itself comes last", () => {
   const hosts = read('[host."https://m.example/v2/"]');
   expect(hosts.map(({ server, apiPath }) => [server?.host, apiPath])).toEqual([

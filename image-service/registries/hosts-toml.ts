@@ -53,7 +53,11 @@ const headerValue = v.pipe(
 );
 const entries = {
   capabilities: v.optional(
-    v.array(v.picklist(["pull", "resolve", "push"], 'must be of "pull", "resolve", "push"'), "must be a list"),
+    v.array(
+      v.pipe(text, v.toLowerCase(), v.picklist(["pull", "resolve", "push"], 'must be of "pull", "resolve", "push"')),
+      "must be a list",
+    ),
+    [],
   ),
   ca: v.optional(texts, []),
   client: v.optional(
@@ -104,7 +108,9 @@ function apiPathOf(server: URL | undefined, isWhole: boolean): string {
 function entryOf(address: string, entry: v.InferOutput<typeof entrySchema>, directory: string): HostEntry {
   const absolute = (path: string): string => (isAbsolute(path) ? path : join(directory, path));
   const server = serverOf(address);
-  const can = (capability: "pull" | "resolve"): boolean => entry.capabilities?.includes(capability) ?? true;
+  const { capabilities } = entry;
+  const can = (capability: "pull" | "resolve"): boolean =>
+    capabilities.length === 0 || capabilities.includes(capability);
   return {
     server,
     canPull: can("pull"),

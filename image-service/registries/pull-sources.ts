@@ -51,11 +51,14 @@ export function pullSourcesOf(conf: RegistriesConf, reference: ImageReference): 
   }
   const name = repositoryOf(reference);
   const rest = name.slice(length);
+  // A wildcard stands for hosts without their ports, so a host in its stead has the port that was asked for.
+  const port = rule.prefix.startsWith("*") ? (/:\d+$/.exec(reference.domain)?.[0] ?? "") : "";
+  const isBareHost = (place: string): boolean => !/[/:]/.test(place);
   const unused = reference.digest === undefined ? "digest-only" : "tag-only";
   const mirrors = rule.mirrors.filter(({ pullFrom }) => pullFrom !== unused);
   const sourceAt = (place: string, isInsecure: boolean, isMirror: boolean): PullSource => ({
     place,
-    location: place + rest,
+    location: `${place}${isBareHost(place) ? port : ""}${rest}`,
     isInsecure,
     isMirror,
   });

@@ -79,7 +79,9 @@ describe("a prefix", () => {
     ["example.com/team/application", ["host one.net/team/application"]],
     ["example.com/team/app:v1", ["host three.net/y"]],
     ["a.example.com/x", ["host a.example.com/x"]],
-    ["a.b.example.com:5000/x", ["mirror five.net/z/x", "host four.net/x"]],
+    ["a.b.example.com/x", ["mirror five.net/z/x", "host four.net/x"]],
+    ["a.b.example.com:5000/x", ["mirror five.net/z/x", "host four.net:5000/x"]],
+    ["a.example.com:5000/x", ["host a.example.com:5000/x"]],
     ["example.com:5000/x", undefined],
     ["notexample.com/x", undefined],
   ])("%s is reached at %j: the longest that matches whole components decides", (image, expected) => {
@@ -143,6 +145,22 @@ test("hosts are insecure throughout only where a rule is for the whole host", ()
     location = "Four:443"
     insecure = true`);
   expect(insecureHostsOf(conf)).toEqual(["one:5000", "four"]);
+});
+
+test("of several registries of one prefix in a file the first counts", () => {
+  const conf = read(
+    '[[registry]]\nprefix = "r.io"\nlocation = "one.io"\n[[registry]]\nprefix = "r.io"\nlocation = "two.io"',
+  );
+  expect(sources(conf, "r.io/x")).toEqual(["host one.io/x"]);
+});
+
+test.each([
+  [["first"], 'credential-helpers = ["first"]', ""],
+  [["second"], 'credential-helpers = ["first"]', 'credential-helpers = ["second"]'],
+  [["containers-auth.json"], 'credential-helpers = ["first"]', "credential-helpers = []"],
+  [["containers-auth.json"], "credential-helpers = []", ""],
+])("credential helpers are %j after %j and %j: none are the files", (helpers, ...texts) => {
+  expect(read(...texts).credentialHelpers).toEqual(helpers);
 });
 
 describe("drop-ins", () => {

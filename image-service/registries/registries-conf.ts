@@ -145,7 +145,10 @@ function ruleOf(table: RegistryTable): RegistryRule {
   };
 }
 
-/** The rules of one file by what they are for. One image cannot be blocked and not, insecure and not. */
+/**
+ * The rules of one file by what they are for; the first of several counts, as in the library that Podman and CRI-O share.
+ * One image cannot be blocked and not, insecure and not.
+ */
 function rulesOf(table: Table): ReadonlyMap<string, RegistryRule> {
   const rules = new Map<string, RegistryRule>();
   for (const rule of table.registry.map(ruleOf)) {
@@ -153,7 +156,7 @@ function rulesOf(table: Table): ReadonlyMap<string, RegistryRule> {
     const other = rules.get(key);
     if (other !== undefined && (other.isBlocked !== rule.isBlocked || other.isInsecure !== rule.isInsecure))
       throw new FileIssue(`registry "${key}": stands there twice, and they disagree on blocked or insecure`);
-    rules.set(key, rule);
+    rules.set(key, other ?? rule);
   }
   return rules;
 }
@@ -180,11 +183,12 @@ export function parseRegistriesConf(files: readonly ReadFile[]): RegistriesConf 
     tables.findLast(({ table }) => table[key] !== undefined && table[key] !== "")?.table[key];
   const aliases = new Map(tables.flatMap(({ table }) => Object.entries(table.aliases)));
   const rules = new Map(tables.flatMap((file) => [...file.rules]));
+  const helpers = last("credential-helpers") ?? [];
   return {
     rules: [...rules.values()],
     searchRegistries: last("unqualified-search-registries"),
     shortNameMode: last("short-name-mode") || "permissive",
     aliases: new Map([...aliases].filter(([, target]) => target !== "")),
-    credentialHelpers: last("credential-helpers") ?? [authFilesHelper],
+    credentialHelpers: helpers.length > 0 ? helpers : [authFilesHelper],
   };
 }

@@ -23,10 +23,12 @@ test("of each setting the most specific section that has it decides", async () =
     "docker:\n" +
       "  R.example:443:\n    use-sigstore-attachments: true\n" +
       "  r.example/team:\n    sigstore: https://team.example/\n    lookaside-staging: file:///staging\n" +
-      "  r.example/team/app:1:\n    use-sigstore-attachments: false\n",
+      "  r.example/team/app:1:\n    use-sigstore-attachments: false\n" +
+      '  "*.example":\n    lookaside: https://wild.example/\n',
   );
   expect(await places("busybox")).toEqual({ lookaside: "https://all.example/", useAttachments: false });
-  expect(await places("r.example/x")).toEqual({ lookaside: "https://all.example/", useAttachments: true });
+  expect(await places("r.example/x")).toEqual({ lookaside: "https://wild.example/", useAttachments: true });
+  expect(await places("a.s.example:5000/x")).toEqual({ lookaside: "https://wild.example/", useAttachments: false });
   expect(await places("r.example/team/app:2")).toEqual({ lookaside: "https://team.example/", useAttachments: true });
   expect(await places("r.example/team/app:1")).toEqual({ lookaside: "https://team.example/", useAttachments: false });
 });
