@@ -149,6 +149,16 @@ test("a segment that breaks off is fetched again, with what follows", async () =
   expect(cut).toBe(true);
 });
 
+test("a transfer that breaks behind its last byte is whole", async () => {
+  registry.intercept = ({ request, response }) => {
+    if (request.headers.range !== undefined) return response.writeHead(416).end();
+    response.writeHead(200); // chunked: the end is a chunk of its own
+    return response.write(blob, () => response.destroy());
+  };
+  expect((await download()).equals(blob)).toBe(true);
+  expect(registry.requests).toHaveLength(1);
+});
+
 test("a transfer that goes on with another range than asked for is refused", async () => {
   let tries = 0;
   registry.intercept = ({ response }) => {

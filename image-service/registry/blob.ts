@@ -100,6 +100,7 @@ export async function* downloadBlob(download: BlobDownload, progress: BlobProgre
       break;
     } catch (thrown) {
       if (!(thrown instanceof RegistryFailure) || !thrown.isRetriable) throw thrown;
+      if (progress.receivedBytes === descriptor.size) break; // it broke behind the last byte: no range is left to ask for
       if (progress.receivedBytes > before) idle = 1;
       if (idle >= policy.attempts) throw thrown;
       await sleep(retryDelayMs(policy, idle, thrown), undefined, { signal });
