@@ -2,6 +2,7 @@ import * as v from "valibot";
 
 import { type Digest, isDigest } from "./digest.ts";
 import type { Platform } from "./platform.ts";
+import { quote } from "./reference.ts";
 
 /** The part of an OCI image configuration that running a container needs; absent fields are empty. */
 export interface ImageConfig {
@@ -79,7 +80,7 @@ export function parseImageDocument(json: string): ImageDocument {
   const parsed = v.safeParse(schema, JSON.parse(json));
   if (!parsed.success) {
     const [issue] = parsed.issues;
-    throw new Error(`the image config is malformed at "${v.getDotPath(issue) ?? ""}"`);
+    throw new Error(`the image config is malformed at ${quote(v.getDotPath(issue) ?? "")}`);
   }
   const { os, architecture, variant, rootfs, config } = parsed.output;
   return {

@@ -51,9 +51,15 @@ export function parsePlatform(text: string): Platform {
   return { os, architecture, variant };
 }
 
-export function formatPlatform(platform: Platform): string {
-  const variant = platform.variant ? `/${platform.variant}` : "";
-  return `${platform.os}/${platform.architecture}${variant}`;
+/** A word of a registry's as a person may be shown it. */
+function showWord(word: string): string {
+  return word.slice(0, maxShownLength).replace(/[^\x21-\x7e]/g, "?");
+}
+
+const maxShownLength = 32;
+
+export function formatPlatform({ os, architecture, variant }: Platform): string {
+  return [os, architecture, ...(variant ? [variant] : [])].map(showWord).join("/");
 }
 
 /** Variants this machine can run, best first; `undefined` stands for an entry that names none. */

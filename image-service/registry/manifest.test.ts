@@ -66,6 +66,14 @@ describe("parseManifest", () => {
     expect(() => parse(document)).toThrow(why);
   });
 
+  test("says where it is wrong in words that are short, and make nothing of a terminal", () => {
+    const annotations = { [`\u001B[2J${"x".repeat(100_000)}`]: 5 };
+    const artifact = { ...image, config: { ...config, mediaType: "text/x" }, layers: [{ ...layer, annotations }] };
+    expect(() => parse(artifact)).toThrow(
+      /^the manifest is malformed at "layers\.0\.annotations\.\\u001b\[2Jx{231}…": \w+$/,
+    );
+  });
+
   test("reads layers that are not to be distributed: registries have them often enough", () => {
     const layers = [
       { ...layer, mediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", urls: ["http://x/"] },
@@ -143,6 +151,16 @@ describe("chooseManifest", () => {
     const text =
       /^the index has no image for linux\/amd64, only for linux\/arm64\/v8, linux\/arch0, .*arch14 and 5 more$/;
     expect(() => chooseManifest(many, amd64)).toThrow(text);
+  });
+
+  test("in words that are short, and make nothing of a terminal", () => {
+    const os = `\u001B[2J${"x".repeat(100_000)}`;
+    const entry = { ...image.config, mediaType: mediaTypes.ociManifest, platform: { os, architecture: "a\nb" } };
+    const index = parse({ schemaVersion: 2, manifests: [entry] }, mediaTypes.ociIndex);
+    if (index.kind !== "index") throw new Error("no index");
+    expect(() => chooseManifest(index, { os: "linux", architecture: "amd64" })).toThrow(
+      /^the index has no image for linux\/amd64, only for \?\[2Jx{28}\/a\?b$/,
+    );
   });
 
   test("an entry whose platform is null or empty has none", () => {

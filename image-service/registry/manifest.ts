@@ -2,6 +2,7 @@ import * as v from "valibot";
 
 import { type Digest, isDigest } from "../digest.ts";
 import { formatPlatform, type Platform, platformRank } from "../platform.ts";
+import { quote } from "../reference.ts";
 import { RegistryFailure } from "./failure.ts";
 
 export const mediaTypes = {
@@ -93,7 +94,7 @@ function check<Schema extends v.GenericSchema>(schema: Schema, value: unknown, w
   const parsed = v.safeParse(schema, value);
   if (parsed.success) return parsed.output;
   const [issue] = parsed.issues;
-  throw new RegistryFailure("invalid", `${what} is malformed at "${v.getDotPath(issue) ?? ""}": ${issue.type}`);
+  throw new RegistryFailure("invalid", `${what} is malformed at ${quote(v.getDotPath(issue) ?? "")}: ${issue.type}`);
 }
 
 function decodeJson(bytes: Uint8Array, what: string): unknown {
