@@ -67,14 +67,14 @@ function nameOf(reference: ImageReference, digest: Digest): ImageName {
 }
 
 async function resolve(pull: Pull, known: readonly Digest[]): Promise<{ resolution: Resolution; endpoint: Endpoint }> {
-  const { reference, parts, what, signal } = pull;
+  const { reference, parts, what, signal, tracker } = pull;
   const { tag, digest } = reference;
   const platform = parts.config.platform ?? hostPlatform();
   const { endpoints } = pull.plan;
   const access = accessOf(pull, tag === undefined ? endpoints : endpoints.filter(({ canResolve }) => canResolve));
   return await parts.pool.run(
     { kind: "resolve", what, access, options: { name: { tag, digest }, platform, known } },
-    { signal },
+    { signal, onHost: tracker.trying },
   );
 }
 
@@ -99,7 +99,7 @@ async function fetchLayer(
     const onProgress = (progress: LayerProgress): void => tracker.advance(progress);
     const unpacked = await parts.pool.run(
       { kind: "layer", what, access, layer, directory },
-      { signal: shared, onProgress },
+      { signal: shared, onHost: tracker.trying, onProgress },
     );
     tracker.advance({ diffId, downloadedBytes: layer.size, unpackedBytes: unpacked.uncompressedBytes });
     return unpacked;

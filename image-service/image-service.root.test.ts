@@ -530,7 +530,7 @@ describe("a registry that misbehaves", () => {
     service = await openService({ [registry.host]: { insecure: true } }, log);
     const gate = Promise.withResolvers<void>();
     registry.intercept = ({ request, proceed }) => {
-      if (isBlob(request.url)) void gate.promise.then(proceed);
+      if (image.layers.some(({ digest }) => isBlob(request.url, digest))) void gate.promise.then(proceed);
       else proceed();
     };
     const told = (): object[] =>
@@ -552,6 +552,37 @@ describe("a registry that misbehaves", () => {
     vi.advanceTimersByTime(60_000);
     expect(told().length).toBe(2);
     expect(log.lines.find(({ text }) => text === "image pulled")?.fields).toMatchObject({ image: name, layersDone: 2 });
+  });
+
+  test("a pull tells which host it asks: the one behind a mirror that has not the image, or not all of it", async () => {
+    const mirror = cleanup.use(await startFakeRegistry());
+    await service[Symbol.asyncDispose]();
+    const rules = { [registry.host]: { insecure: true, mirrors: [mirror.host] }, [mirror.host]: { insecure: true } };
+    service = await openService(rules);
+    const held: (() => void)[] = [];
+    registry.intercept = ({ proceed }) => void held.push(proceed);
+    const hosts = (): string[] => service.pullsInProgress().map(({ phase, host }) => `${phase} ${host}`);
+    const heldAt = async (told: string): Promise<void> => {
+      await expect.poll(() => [held.length > 0, ...hosts()], { timeout: 20_000 }).toEqual([true, told]);
+      while (held.length > 0) held.pop()?.();
+    };
+    const first = pull(service, name);
+    await heldAt(`resolving ${registry.host}`);
+    registry.intercept = ({ proceed }) => proceed();
+    await first;
+
+    await remove(service, name);
+    mirror.push("team/app", "v1", image);
+    const digests = image.layers.map(({ digest }) => digest);
+    mirror.intercept = ({ request, response, proceed }) => {
+      if (digests.some((digest) => isBlob(request.url, digest))) response.writeHead(404).end();
+      else proceed();
+    };
+    registry.intercept = ({ proceed }) => void held.push(proceed);
+    const second = pull(service, name);
+    await heldAt(`fetching ${registry.host}`);
+    registry.intercept = ({ proceed }) => proceed();
+    await second;
   });
 
   test("when the last caller leaves, the download ends and nothing is left", async () => {

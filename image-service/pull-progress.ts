@@ -7,7 +7,7 @@ export interface PullProgress {
   /** Full name of what is being pulled. */
   readonly image: string;
   readonly phase: "resolving" | "fetching";
-  /** The host that answered; the first one tried while nobody has. */
+  /** The host that was asked last. */
   readonly host: string;
   readonly elapsedMs: number;
   readonly layers: number;
@@ -31,6 +31,8 @@ export interface PullTotals {
 
 /** Follows one pull. */
 export interface PullTracker {
+  /** A host is asked. */
+  readonly trying: (host: string) => void;
   /** The image is known. */
   resolved(host: string, layers: readonly LayerDescriptor[]): void;
   /** A layer is fetched by this pull, and not found in the store or shared with another pull. */
@@ -62,6 +64,9 @@ export function trackPull(image: string, host: string): PullTracker {
   const byLayer = new Map<Digest, LayerProgress>();
   const state = { phase: "resolving" as PullProgress["phase"], host, layers: 0, layersDone: 0, totalBytes: 0 };
   return {
+    trying(asked) {
+      state.host = asked;
+    },
     resolved(answered, layers) {
       state.phase = "fetching";
       state.host = answered;

@@ -10,8 +10,9 @@ import type { FromWorker, Job, JobResult, LayerProgress, ThreadData, ToWorker } 
 export interface PendingJob {
   readonly job: Job;
   readonly signal: AbortSignal;
-  readonly onProgress: ((progress: LayerProgress) => void) | undefined;
-  readonly onPiece: ((bytes: Uint8Array) => Promise<void>) | undefined;
+  readonly onHost?: ((host: string) => void) | undefined;
+  readonly onProgress?: ((progress: LayerProgress) => void) | undefined;
+  readonly onPiece?: ((bytes: Uint8Array) => Promise<void>) | undefined;
   readonly resolve: (result: JobResult<Job>) => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -91,6 +92,7 @@ export function startImageThread(events: ThreadEvents): ImageThread {
   worker.on("exit", () => failAll("an image worker ended before its work"));
   worker.on("message", (message: FromWorker) => {
     if (message.kind === "token") events.onToken(message.key, message.token);
+    else if (message.kind === "host") jobs.get(message.id)?.onHost?.(message.host);
     else if (message.kind === "progress") jobs.get(message.id)?.onProgress?.(message.progress);
     else if (message.kind === "piece") void takePiece(jobs.get(message.id), message, post);
     else {

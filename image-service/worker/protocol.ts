@@ -160,6 +160,7 @@ export type ToWorker =
 export type FromWorker =
   | { readonly kind: "done"; readonly id: number; readonly result: JobResult<Job> }
   | { readonly kind: "failed"; readonly id: number; readonly code: Code; readonly message: string }
+  | { readonly kind: "host"; readonly id: number; readonly host: string }
   | { readonly kind: "progress"; readonly id: number; readonly progress: LayerProgress }
   | { readonly kind: "piece"; readonly id: number; readonly bytes: Uint8Array }
   | { readonly kind: "token"; readonly key: string; readonly token: Token };

@@ -49,6 +49,7 @@ function jobOf(progressTimeoutMs: number): LayerJob {
 const silent: JobEvents = {
   authorities: async () => createAuthorities(),
   ranged: { count: 0 },
+  onHost: () => undefined,
   onProgress: () => undefined,
   onToken: () => undefined,
   onPiece: async () => undefined,

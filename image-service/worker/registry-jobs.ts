@@ -18,6 +18,8 @@ import type { LayerJob, LayerProgress, LayerResult, RegistryAccess, ResolveJob, 
 export interface JobEvents {
   authorities(): Promise<Authorities>;
   readonly ranged: RangedBlobs;
+  /** A host is asked. */
+  onHost(host: string): void;
   onProgress(progress: LayerProgress): void;
   onToken(key: string, token: Token): void;
   /** Resolves when there may be more. */
@@ -82,10 +84,12 @@ export async function withSessions<T>(
 async function firstAnswer<T>(
   sessions: readonly RegistrySession[],
   what: string,
+  events: Pick<JobEvents, "onHost">,
   ask: (session: RegistrySession) => Promise<T>,
 ): Promise<T> {
   const attempts: Attempt[] = [];
   for (const session of sessions) {
+    events.onHost(session.endpoint.host);
     try {
       return await ask(session);
     } catch (thrown) {
@@ -101,7 +105,7 @@ async function firstAnswer<T>(
 export async function runResolve(job: ResolveJob, events: JobEvents, signal: AbortSignal): Promise<ResolveResult> {
   const { limits, policy } = job.access;
   return await withSessions(job.access, events, (sessions) =>
-    firstAnswer(sessions, job.what, async (session) => ({
+    firstAnswer(sessions, job.what, events, async (session) => ({
       resolution: await resolveImage(session, { ...job.options, limits, policy }, signal),
       endpoint: session.endpoint,
     })),
@@ -119,13 +123,13 @@ interface LayerDownload {
   readonly job: LayerJob;
   readonly report: { host: string; receivedBytes: number };
   readonly watchdog: Watchdog;
-  readonly ranged: RangedBlobs;
+  readonly events: Pick<JobEvents, "onHost" | "ranged">;
   readonly signal: AbortSignal;
 }
 
 /** The bytes of a blob, from whichever hosts give them; a second host goes on where the first one broke off. */
 async function* downloadFromAny(
-  { sources, job, report, watchdog, ranged, signal }: LayerDownload,
+  { sources, job, report, watchdog, events, signal }: LayerDownload,
   descriptor: Descriptor,
 ): AsyncGenerator<Buffer, void> {
   const attempts: Attempt[] = [];
@@ -134,7 +138,9 @@ async function* downloadFromAny(
   for (const source of sources) {
     const { host, isMirror } = source.endpoint;
     report.host = host;
+    events.onHost(host);
     try {
+      const { ranged } = events;
       const download = { session: source, descriptor, policy: job.access.policy, ranged, signal };
       for await (const chunk of downloadBlob(download, progress)) {
         report.receivedBytes = earlierBytes + progress.receivedBytes;
@@ -177,7 +183,7 @@ export async function runLayer(job: LayerJob, events: JobEvents, signal: AbortSi
           job,
           report,
           watchdog,
-          ranged: events.ranged,
+          events,
           signal: AbortSignal.any([signal, stop.signal]),
         };
         const { diffId } = job.layer;

@@ -18,6 +18,8 @@ export interface WorkerPool extends AsyncDisposable {
 
 export interface RunOptions {
   readonly signal: AbortSignal;
+  /** Told of each host that is asked. */
+  readonly onHost?: ((host: string) => void) | undefined;
   readonly onProgress?: ((progress: LayerProgress) => void) | undefined;
   /** Takes the pieces of a reassembled layer in their order; the job waits for it. */
   readonly onPiece?: ((bytes: Uint8Array) => Promise<void>) | undefined;
@@ -114,11 +116,12 @@ function dispatch(pool: PoolState): void {
   }
 }
 
-function enqueue(pool: PoolState, job: Job, { signal, onProgress, onPiece }: RunOptions): Promise<JobResult<Job>> {
+function enqueue(pool: PoolState, job: Job, options: RunOptions): Promise<JobResult<Job>> {
+  const { signal } = options;
   signal.throwIfAborted();
   if (pool.isClosed) throw new CriError(Code.Unavailable, "the image service is shutting down");
   const { promise, resolve, reject } = Promise.withResolvers<JobResult<Job>>();
-  const pending: PendingJob = { job, signal, onProgress, onPiece, resolve, reject };
+  const pending: PendingJob = { ...options, job, resolve, reject };
   pool.queue.push(pending);
   dispatch(pool);
   const leave = (): void => {

@@ -78,6 +78,7 @@ async function start(id: number, job: Job): Promise<void> {
   const events: JobEvents = {
     authorities: () => (authorities ??= makeAuthorities()),
     ranged,
+    onHost: (host) => send({ kind: "host", id, host }),
     onProgress: (progress) => send({ kind: "progress", id, progress }),
     onToken: (key, token) => send({ kind: "token", key, token }),
     onPiece: (bytes) => sendPiece(id, controller, bytes),

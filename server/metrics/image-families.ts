@@ -22,6 +22,12 @@ function ofPulls(
   return { name, help, type: "gauge", samples };
 }
 
+/** What each pull is at: a series that says so in a label. */
+function phaseOfPulls(pulls: readonly PullProgress[]): Family {
+  const samples = pulls.map(({ image, host, phase }) => ({ labels: { image, host, phase }, value: 1 }));
+  return { name: "berth_image_pull_phase", help: "What a pull under way is at.", type: "gauge", samples };
+}
+
 /** The store, the pulls since the start, and those under way: a series each, gone with the pull. */
 export function imageFamilies(images: MeasuredImages): readonly Family[] {
   const [pulls, totals, usage] = [images.pullsInProgress(), images.pullTotals(), images.storeUsage()];
@@ -35,6 +41,8 @@ export function imageFamilies(images: MeasuredImages): readonly Family[] {
     gauge("berth_image_pulls_in_progress", "Pulls under way.", pulls.length),
     ofPulls("berth_image_pull_bytes", "Bytes that a pull under way has to download.", pulls, (pull) => pull.totalBytes),
     ofPulls("berth_image_pull_downloaded_bytes", "Bytes that it has.", pulls, (pull) => pull.downloadedBytes),
+    ofPulls("berth_image_pull_unpacked_bytes", "Bytes that it has unpacked.", pulls, (pull) => pull.unpackedBytes),
+    phaseOfPulls(pulls),
     ofPulls("berth_image_pull_layers", "Layers of its image.", pulls, (pull) => pull.layers),
     ofPulls("berth_image_pull_layers_done", "Layers of it in the store.", pulls, (pull) => pull.layersDone),
     ofPulls("berth_image_pull_bytes_per_second", "Its speed of late.", pulls, (pull) => pull.bytesPerSecond),

@@ -51,6 +51,8 @@ test("the endpoint serves every family once, in Prometheus's text format", async
       "berth_image_pulls_total 5",
       "berth_image_store_bytes 8192",
       String.raw`berth_image_pull_downloaded_bytes{image="docker.io/library/\"odd\"",host="docker.io"} 100`,
+      String.raw`berth_image_pull_unpacked_bytes{image="docker.io/library/\"odd\"",host="docker.io"} 1`,
+      String.raw`berth_image_pull_phase{image="docker.io/library/\"odd\"",host="docker.io",phase="fetching"} 1`,
     ]),
   );
   expect((await at("/other")).status).toBe(404);
