@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { locateKey, renderKeyPath } from "./config-locate.ts";
 import { configTemplate } from "./config-template.ts";
-import { ConfigError, loadConfig } from "./config.ts";
+import { ConfigError, loadConfig, readEnvironment } from "./config.ts";
 import type { ConfigFlags } from "./config.ts";
 import { makeScratch } from "./testing.ts";
 
@@ -165,4 +165,19 @@ test("a key's line is found in dotted, quoted and nested writing, and is absent 
   expect(locateKey(source, ["t", "absent"])).toBe(4);
   expect(locateKey(source, ["nowhere"])).toBeUndefined();
   expect(renderKeyPath(["registries", "a.b", "mirrors", 0])).toBe('registries."a.b".mirrors[0]');
+});
+
+test("a proxy goes by either spelling of its variable, and an empty one is none", () => {
+  vi.stubEnv("HTTPS_PROXY", "");
+  vi.stubEnv("https_proxy", "http://lower.example");
+  vi.stubEnv("HTTP_PROXY", "http://upper.example");
+  vi.stubEnv("http_proxy", "http://lower.example");
+  try {
+    expect(readEnvironment().proxies).toMatchObject({
+      httpsProxy: "http://lower.example",
+      httpProxy: "http://upper.example",
+    });
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });

@@ -241,9 +241,9 @@ function readPath(name: string): string | undefined {
   return path?.startsWith("/") ? path : undefined;
 }
 
-/** Proxies go by either spelling; the upper-case one wins. */
+/** Proxies go by either spelling; the upper-case one wins, unless it is empty. */
 function readEither(name: string): string {
-  return process.env[name] ?? process.env[name.toLowerCase()] ?? "";
+  return process.env[name] || process.env[name.toLowerCase()] || "";
 }
 
 function readWatchdogTimeout(): number | undefined {
