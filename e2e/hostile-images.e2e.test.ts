@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
 import { useDaemon } from "./harness/fixture.ts";
 import { addImage, createLayout, pushImage } from "./harness/image-builder.ts";
+import { layRootFilesystem, packLayer } from "./harness/root-filesystem.ts";
 import { runCommand } from "./harness/run-command.ts";
 
 let scratch: string;
@@ -82,5 +83,30 @@ describe("an image whose layer", () => {
     const { imageFilesystems } = await berth.call("ImageFsInfo");
     const used = imageFilesystems.map(({ inodesUsed }) => inodesUsed?.value);
     expect(used).toEqual([0n]);
+  });
+
+  test("brings a device opens nothing by it, neither in a container nor as a volume of one", async () => {
+    const directory = await mkdtemp(path.join(scratch, "layer-"));
+    await layRootFilesystem(directory);
+    // The loop driver's control device: not one that every container may use, and opening it does nothing.
+    await runCommand(["mknod", "-m", "0666", path.join(directory, "device"), "c", "10", "237"]);
+    const layout = await createLayout(`${directory}.oci`);
+    const layer = await packLayer(directory, `${directory}.tar`);
+    await addImage(layout, "device", [layer], { cmd: ["sleep", "2147483647"], env: ["PATH=/bin"] });
+    const image = { image: `${inject("registry")}/hostile/device:1` };
+    await pushImage(layout, "device", image.image);
+    await berth.call("PullImage", { image });
+
+    const linux = { securityContext: { privileged: true } };
+    const pod = await berth.runPod({ config: { linux } });
+    const mounts = [{ containerPath: "/volume", image, readonly: true }];
+    const containerId = await berth.startContainer(pod, { image, mounts });
+    const open = (id: string, file: string): Promise<string> => berth.shell(id, `(: < ${file}) && echo opened`);
+    await expect(open(containerId, "/device")).rejects.toThrow("Operation not permitted");
+    await expect(open(containerId, "/volume/device")).rejects.toThrow("Permission denied");
+    const privilegedId = await berth.startContainer(pod, { image, linux });
+    expect(await open(privilegedId, "/device")).toBe("opened");
+    await berth.removePod(pod.id);
+    await berth.call("RemoveImage", { image });
   });
 });

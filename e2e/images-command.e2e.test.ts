@@ -1,3 +1,4 @@
+import { appendFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { useDaemon } from "./harness/fixture.ts";
@@ -83,6 +84,20 @@ test("prune removes what no container uses, and by age only what is old enough",
   const { images: left } = await berth.call("ListImages");
   expect(left.flatMap((image) => image.repoTags)).toEqual([berth.image("busybox")]);
   await berth.removePod(pod.id);
+});
+
+test("verify tells what has changed on the disk, and repairs it from the registry", async () => {
+  const name = berth.image("busybox");
+  await succeed("pull", name);
+  expect(await succeed("verify")).toMatch(/^1 whole \([\d.]+ [kM]B\)\n$/u);
+  const layers = path.join(berth.workspace.root, "layers");
+  const [layer = ""] = await readdir(layers);
+  await appendFile(path.join(layers, layer, "diff/etc/passwd"), "intruder::0:0:::\n");
+  const { exitCode, stdout, stderr } = await images("verify", name);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining("1 layers are damaged") });
+  expect(stdout).toMatch(/^sha256:[0-9a-f]{64} is damaged: .*etc\/passwd.*\n1 damaged /u);
+  expect(JSON.parse(await succeed("verify", "--repair", "--json"))).toMatchObject({ outcome: "repaired" });
+  expect(await succeed("verify")).toContain("1 whole");
 });
 
 test.each([
