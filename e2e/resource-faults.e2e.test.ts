@@ -8,16 +8,19 @@ import { runCommand, tryCommand } from "./harness/run-command.ts";
 import { waitUntil } from "./harness/wait-until.ts";
 
 let root: string;
+let state: string;
 const cgroupName = `berth-faults-${process.pid}`;
 const cgroups = ["pids", "memory"].map((controller) => path.join("/sys/fs/cgroup", controller, cgroupName));
 
-/** The daemon's root is a small file system of its own, and it has cgroups of its own, so that both can be made scarce. */
+/** The daemon's directories are small file systems of their own, and it has cgroups of its own, to be made scarce. */
 const berth = useDaemon({
   prepare: async (workspace, resources) => {
-    ({ root } = workspace);
-    await mkdir(root, { mode: 0o711 });
-    await runCommand(["mount", "-t", "tmpfs", "-o", "size=48m,mode=711", "berth-small", root]);
-    resources.defer(() => runCommand(["umount", "--lazy", root]).then(() => undefined));
+    ({ root, state } = workspace);
+    for (const directory of [root, state]) {
+      await mkdir(directory, { mode: 0o711 });
+      await runCommand(["mount", "-t", "tmpfs", "-o", "size=48m,mode=711", "berth-small", directory]);
+      resources.defer(() => runCommand(["umount", "--lazy", directory]).then(() => undefined));
+    }
     for (const cgroup of cgroups) {
       await mkdir(cgroup, { recursive: true });
       resources.defer(() => removeCgroup(cgroup));
@@ -46,16 +49,21 @@ async function expectAllIsWell(): Promise<void> {
   await berth.removePod(podSandboxId);
 }
 
-describe("a full disk", () => {
-  async function fill(): Promise<() => Promise<void>> {
-    const file = path.join(root, "ballast");
-    expect((await tryCommand(["dd", "if=/dev/zero", `of=${file}`, "bs=64k"])).exitCode).not.toBe(0);
-    expect(
-      (await tryCommand(["dd", "if=/dev/zero", `of=${file}`, "bs=4k", "oflag=append", "conv=notrunc"])).exitCode,
-    ).not.toBe(0);
-    return () => rm(file, { force: true });
-  }
+async function fill(directory = root): Promise<() => Promise<void>> {
+  const file = path.join(directory, "ballast");
+  expect((await tryCommand(["dd", "if=/dev/zero", `of=${file}`, "bs=64k"])).exitCode).not.toBe(0);
+  expect(
+    (await tryCommand(["dd", "if=/dev/zero", `of=${file}`, "bs=4k", "oflag=append", "conv=notrunc"])).exitCode,
+  ).not.toBe(0);
+  return () => rm(file, { force: true });
+}
 
+async function makeReadOnly(directory = root): Promise<() => Promise<void>> {
+  await runCommand(["mount", "-o", "remount,ro", directory]);
+  return () => runCommand(["mount", "-o", "remount,rw", directory]).then(() => undefined);
+}
+
+describe("a full disk", () => {
   test("refuses new pods and containers with its reason, and leaves nothing of them", async () => {
     const pod = await berth.runPod();
     const empty = await fill();
@@ -97,9 +105,8 @@ describe("a full disk", () => {
 
 test("a read-only disk: running containers are listed, stopped and run commands; what needs the disk says why", async () => {
   const { podSandboxId, containerId } = await runOne();
-  await runCommand(["mount", "-o", "remount,ro", root]);
-  const writable = (): Promise<string> => runCommand(["mount", "-o", "remount,rw", root]);
-  onTestFinished(() => writable().then(() => undefined));
+  const writable = await makeReadOnly();
+  onTestFinished(writable);
   expect((await berth.call("ListContainers")).containers.map(({ id }) => id)).toContain(containerId);
   expect(await berth.shell(containerId, "echo here")).toBe("here");
   const config = podConfig(berth.workspace, "read-only");
@@ -109,6 +116,53 @@ test("a read-only disk: running containers are listed, stopped and run commands;
   await expect(berth.call("RemoveContainer", { containerId })).rejects.toMatchObject({ code: Code.FailedPrecondition });
   await writable();
   await berth.removePod(podSandboxId);
+});
+
+test("a state directory that has become read-only: what runs is listed and stopped; what needs it says why", async () => {
+  const pod = await berth.runPod();
+  const containerId = await berth.startContainer(pod);
+  const writable = await makeReadOnly(state);
+  onTestFinished(writable);
+  expect((await berth.call("ListContainers")).containers.map(({ id }) => id)).toContain(containerId);
+  const readOnly = [Code.FailedPrecondition, /read-only file system/u] as const;
+  await berth.expectFailure("RunPodSandbox", { config: podConfig(berth.workspace, "read-only") }, ...readOnly);
+  const config = containerConfig("read-only", berth.image("busybox"));
+  const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+  const [code, message] = readOnly;
+  await expect(berth.call("CreateContainer", request)).rejects.toMatchObject({
+    code,
+    message: expect.stringMatching(message) as string,
+  });
+  await berth.call("StopContainer", { containerId, timeout: 0n });
+  expect((await berth.containerStatus(containerId)).state).toBe("CONTAINER_EXITED");
+  await writable();
+  await berth.call("CreateContainer", request);
+  await berth.removePod(pod.id);
+});
+
+describe.each([
+  ["a full disk", () => fill()],
+  ["a full state directory", () => fill(state)],
+  ["a read-only disk", () => makeReadOnly()],
+])("a daemon that starts on %s", (_, spoil) => {
+  test("knows what runs and what has ended, and can stop it", async () => {
+    const { podSandboxId, containerId } = await runOne();
+    const pod = await berth.runPod();
+    const ended = await berth.startContainer(pod, { command: ["sh", "-c", "exit 4"] });
+    await berth.waitForExit(ended);
+    const before = [await berth.containerStatus(containerId), await berth.containerStatus(ended)];
+    await berth.daemon.stop("SIGKILL");
+    const mend = await spoil();
+    onTestFinished(mend);
+    await berth.daemon.start();
+    expect([await berth.containerStatus(containerId), await berth.containerStatus(ended)]).toEqual(before);
+    await berth.call("StopContainer", { containerId, timeout: 0n });
+    expect((await berth.containerStatus(containerId)).state).toBe("CONTAINER_EXITED");
+    await mend();
+    await berth.removePod(podSandboxId);
+    await berth.removePod(pod.id);
+    await expectAllIsWell();
+  });
 });
 
 describe("a daemon without", () => {

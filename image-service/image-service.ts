@@ -22,6 +22,7 @@ import { quote } from "./reference.ts";
 import { openRegistries, type Registries } from "./registries/registries.ts";
 import { defaultLimits } from "./registry/limits.ts";
 import { createTokenCache, type Token, type TokenCache } from "./registry/tokens.ts";
+import { makeEmptyFolder } from "./scratch-folder.ts";
 import { openRootfsStore, type RootfsStore, type RootfsUsage } from "./rootfs.ts";
 import type { RootfsView } from "./rootfs-mount.ts";
 import type { StoredImage } from "./store/image-record.ts";
@@ -208,8 +209,7 @@ export async function createImageService(parts: ImageServiceParts): Promise<Imag
   const puller = undo.use(createImagePuller({ config, images, layers, pool, registries, tokens, trust, log }));
   await layers.sweep();
   const imports = join(config.root, "imports");
-  await host.removeTree(imports); // of a killed daemon
-  await mkdir(imports, { mode: 0o700 });
+  await makeEmptyFolder(host, imports);
   const limits = { ...defaultLimits, ...config.limits };
   const { platform } = config;
   const stored = { images, layers, pool, limits };

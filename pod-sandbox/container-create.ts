@@ -126,7 +126,7 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
 
   undo.defer(() => removeTree(paths.bundle));
   const folders = needsVolumes(creation, host) ? [paths.bundle, paths.volumes] : [paths.bundle];
-  for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
+  for (const folder of folders) await mkdir(folder, { mode: 0o700 });
   await letPodRootThrough(creation.sandbox.config, folders);
 
   const selinux = selinuxLabelsOf(host, creation.sandbox, config.linux?.securityContext);

@@ -1,4 +1,4 @@
-import { chmod, copyFile, mkdir, rename } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { Call } from "../cri-api/index.ts";
 import { helperPath, relabel } from "../native/index.ts";
@@ -22,12 +22,20 @@ export async function installPauseRootfs(layout: Layout, { selinux }: Pick<HostF
   await chmod(layout.pauseRootfs, 0o755); // the pause process is nobody
   for (const directory of ["proc", "dev", "sys"]) await mkdir(join(layout.pauseRootfs, directory), { recursive: true });
   const target = join(layout.pauseRootfs, "berth-helper");
-  const aside = `${target}.new`;
-  await copyFile(helperPath, aside);
-  await chmod(aside, 0o755);
-  await rename(aside, target);
+  if (!(await isCopy(target))) {
+    const aside = `${target}.new`;
+    await copyFile(helperPath, aside);
+    await chmod(aside, 0o755);
+    await rename(aside, target);
+  }
   const signal = AbortSignal.timeout(teardownDeadlineMs);
   if (selinux) await relabel([layout.pauseRootfs], selinux.file, { signal });
+}
+
+/** One that is there already is left alone: it takes no room where there is none. */
+async function isCopy(path: string): Promise<boolean> {
+  const [wanted, found] = await Promise.all([readFile(helperPath), readFile(path).catch(() => undefined)]);
+  return found?.equals(wanted) ?? false;
 }
 
 /** Starts PID 1 of a pod-wide PID namespace, in the pod's cgroup, under the same monitor and runtime as a container. */
@@ -56,7 +64,7 @@ export async function startPauseProcess(
     host: host.facts,
     selinux: selinuxLabelsOf(host, sandbox),
   });
-  await mkdir(paths.pauseBundle, { recursive: true, mode: 0o700 });
+  await mkdir(paths.pauseBundle, { mode: 0o700 });
   await letPodRootThrough(sandbox.config, [paths.directory, paths.pauseBundle]);
   const streams = { logPath: "", tty: false, stdin: false, stdinOnce: false };
   const process = { id: sandbox.id, bundle: paths.pauseBundle, spec, ...streams };

@@ -93,7 +93,8 @@ async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): 
   await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
 
   undo.defer(() => removeSandboxFiles(paths));
-  await mkdir(paths.namespaces, { recursive: true, mode: 0o700 });
+  // One by one: of a read-only disk, a recursive mkdir says that there is no such directory.
+  for (const folder of [paths.directory, paths.namespaces]) await mkdir(folder, { mode: 0o700 });
 
   undo.defer(() => unpinSandboxNamespaces(paths));
   await pinSandboxNamespaces(sandbox, paths);

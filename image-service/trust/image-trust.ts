@@ -1,7 +1,7 @@
-import { mkdir, rm } from "node:fs/promises";
-
 import { Code, CriError } from "../../cri-api/index.ts";
+import type { ImageHost } from "../host.ts";
 import type { ImageReference } from "../reference.ts";
+import { makeEmptyFolder } from "../scratch-folder.ts";
 import type { Policy } from "./policy.ts";
 import { type FoundPolicy, type PolicyPlaces, readAllPolicies, readPolicyFor } from "./policy-files.ts";
 import { requirementsFor } from "./policy-scope.ts";
@@ -25,11 +25,15 @@ export function signatureFailure(what: string, thrown: unknown): CriError {
   return new CriError(Code.Unknown, `SignatureValidationFailed: ${what}: ${why}`, { cause: thrown });
 }
 
+interface ImageTrustParts extends VerifyParts {
+  readonly host: VerifyParts["host"] & Pick<ImageHost, "removeTree">;
+  readonly places: PolicyPlaces;
+}
+
 /** Opens it; `directory` is for GnuPG, and emptied. */
-export async function openImageTrust(parts: VerifyParts & { readonly places: PolicyPlaces }): Promise<ImageTrust> {
+export async function openImageTrust(parts: ImageTrustParts): Promise<ImageTrust> {
   const { host, places, directory } = parts;
-  await rm(directory, { recursive: true, force: true });
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeEmptyFolder(host, directory);
   return {
     async policyFor(namespace, what) {
       try {
