@@ -12,22 +12,25 @@ import { waitUntil } from "./harness/wait-until.ts";
 let runtime: MoodyProgram;
 let plugin: MoodyProgram;
 let ipam: MoodyProgram;
+let monitor: MoodyProgram;
 
-/** The handler "moody" and the plugins "bridge" and "host-local" do as they are told; crun itself stays well. */
+/** The handler "moody", the monitor and the plugins "bridge" and "host-local" do as they are told; crun itself stays well. */
 const berth = useDaemon({
   prepare: async ({ temporary }) => {
     runtime = await writeMoodyProgram(temporary, "moody-crun", "/usr/bin/crun");
     plugin = await writeMoodyProgram(temporary, "bridge", path.join(pluginDirectory, "bridge"));
     ipam = await writeMoodyProgram(temporary, "host-local", path.join(pluginDirectory, "host-local"));
+    monitor = await writeMoodyProgram(temporary, "conmon", "/usr/bin/conmon");
     return {
+      config: { monitor: monitor.path },
       runtimes: { crun: { path: "/usr/bin/crun" }, moody: { path: runtime.path } },
       pluginDirectory: temporary,
     };
   },
 });
 afterEach(async () => {
-  await Promise.all([runtime, plugin, ipam].map((program) => program.become("well")));
-  await Promise.all([runtime, plugin, ipam].map((program) => program.killAll()));
+  await Promise.all([runtime, plugin, ipam, monitor].map((program) => program.become("well")));
+  await Promise.all([runtime, plugin, ipam, monitor].map((program) => program.killAll()));
 });
 
 const patienceMs = 2_000;
@@ -201,6 +204,65 @@ describe("a runtime", () => {
     expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 137 });
     await runtime.become("well");
     await berth.removePod(pod.id);
+  });
+});
+
+describe("a monitor", () => {
+  test.each(endless)("in the mood to %s costs its create the deadline, and its pod can go", async (mood) => {
+    const [pod, other] = [await berth.runPod(), await berth.runPod()];
+    const containerId = await berth.startContainer(other);
+    const config = containerConfig("moody", berth.image("busybox"));
+    const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+    await monitor.become(mood);
+    const create = berth.call("CreateContainer", request, { timeoutMs: patienceMs });
+    await expect(create).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    expect(await berth.shell(containerId, "echo here")).toBe("here");
+    await berth.removePod(pod.id); // every monitor is still like that
+    await berth.removePod(other.id);
+  });
+
+  test.each(brief)("in the mood to %s fails its create with a reason, and the retry succeeds", async (mood) => {
+    const pod = await berth.runPod();
+    const config = containerConfig("moody", berth.image("busybox"));
+    const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+    await monitor.become(mood);
+    await berth.expectFailure("CreateContainer", request, Code.Internal, /container/u);
+    await monitor.become("well");
+    const { containerId } = await berth.call("CreateContainer", request);
+    await berth.call("StartContainer", { containerId });
+  });
+
+  test("that does nothing any more while its container ends costs the exit code, and no more", async () => {
+    const pod = await berth.runPod();
+    const containerId = await berth.startContainer(pod);
+    const bundle = path.join(berth.workspace.state, "containers", containerId);
+    process.kill(Number(await readFile(path.join(bundle, "conmon.pid"), "utf8")), "SIGSTOP");
+    const stop = berth.call("StopContainer", { containerId, timeout: 0n });
+    await Promise.all([stop, othersGoOn(1)]);
+    expect(await berth.containerStatus(containerId)).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 255 });
+    await berth.removePod(pod.id);
+  });
+});
+
+describe("a runtime", () => {
+  test.each(endless)("in the mood to %s costs a command its time, and an update the caller's", async (mood) => {
+    const pod = await berth.runPod({ runtimeHandler: "moody" });
+    const containerId = await berth.startContainer(pod);
+    await runtime.become(mood);
+    const late = { code: Code.DeadlineExceeded };
+    const linux = { cpuShares: 512n };
+    await Promise.all([
+      expect(berth.call("ExecSync", { containerId, cmd: ["true"], timeout: 2n })).rejects.toMatchObject(late),
+      expect(
+        berth.call("UpdateContainerResources", { containerId, linux }, { timeoutMs: patienceMs }),
+      ).rejects.toMatchObject(late),
+      berth.call("ContainerStats", { containerId }),
+    ]);
+    await runtime.become("well");
+    await runtime.killAll();
+    expect(await berth.shell(containerId, "echo here")).toBe("here");
+    await berth.call("UpdateContainerResources", { containerId, linux });
+    expect((await berth.containerStatus(containerId)).resources?.linux?.cpuShares).toBe(512n);
   });
 });
 
