@@ -5,7 +5,7 @@ import { buildInterrupter, interrupt, type Interrupter, type Point } from "./fau
 import { type Fault, faultsOf, labelOf } from "./faults/points.ts";
 import { clear, type Cut, isCutShort, type ScenarioName, scenarios, type Stage } from "./faults/scenarios.ts";
 import { findContradictions } from "./harness/agreement.ts";
-import { waitForNoLeaks } from "./harness/leaks.ts";
+import { findTraces, type Traces, waitForNoLeaks } from "./harness/leaks.ts";
 import { isOfNode } from "./harness/network.ts";
 import { createRandom } from "./harness/random.ts";
 import { cacheDirectory } from "./harness/repository.ts";
@@ -32,6 +32,8 @@ interface Trial {
   readonly node: TestNode;
   readonly program: string;
   readonly runtimeHandler: string;
+  /** What was there before the first pod, and what points that failed have left: that is told once. */
+  empty: Traces;
   nextNumber: number;
 }
 
@@ -77,21 +79,21 @@ async function makeWatched(
 
 /** Makes the call, kills the daemon at the fault, and looks at what the next one makes of it. */
 async function injectFault(trial: Trial, fault: Fault): Promise<void> {
-  const { node } = trial;
+  const { node, empty } = trial;
   const { daemon } = node;
   await clear(node); // of a fault before, whose outcome was bad
   const cut: Cut = await scenarios[fault.scenario](stageOf(trial, fault.scenario));
   await killAt(trial, fault, cut);
   await daemon.start();
-  const problems = (await findContradictions(daemon, node.empty)).map((line) => `after the restart: ${line}`);
+  const problems = (await findContradictions(daemon, empty)).map((line) => `after the restart: ${line}`);
   await cut.call().catch((thrown: unknown) => problems.push(`made again: ${String(thrown)}`));
-  problems.push(...(await findContradictions(daemon, node.empty)).map((line) => `after the second call: ${line}`));
+  problems.push(...(await findContradictions(daemon, empty)).map((line) => `after the second call: ${line}`));
   await clear(node);
   const { workspace } = daemon;
   const isExpected = (line: string): boolean =>
     isOfNode(workspace, line) || line.startsWith(`processes: ${daemon.pid} `);
   problems.push(
-    ...(await waitForNoLeaks(node.empty, { workspace, ids: daemon.client.seenIds }, { isExpected })).map(
+    ...(await waitForNoLeaks(empty, { workspace, ids: daemon.client.seenIds }, { isExpected })).map(
       (line) => `when all is removed: ${line}`,
     ),
   );
@@ -134,7 +136,7 @@ async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(usage);
   const program = await buildInterrupter();
   await using node = await openTestNode();
-  const trial: Trial = { node, program, runtimeHandler: values.runtime, nextNumber: 0 };
+  const trial: Trial = { node, program, runtimeHandler: values.runtime, empty: node.empty, nextNumber: 0 };
   const faults: Fault[] = [];
   for (const name of Object.keys(scenarios) as ScenarioName[]) {
     if (values.call.includes(name)) faults.push(...faultsOf(name, await record(trial, name)));
@@ -150,6 +152,8 @@ async function main(): Promise<void> {
     if (await report.check(fault.name, () => injectFault(trial, fault))) continue;
     await writeFile(path.join(cacheDirectory, "faults/failed.log"), (await node.daemon.readLog()).slice(start));
     if (values["stop-at-failure"]) break;
+    const { workspace, client } = node.daemon;
+    trial.empty = await findTraces({ workspace, ids: client.seenIds });
   }
   if (!report.conclude("faults")) process.exitCode = 1;
 }
