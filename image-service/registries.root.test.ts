@@ -357,6 +357,23 @@ describe("containerd's hosts.toml", () => {
     expect(fake.requests[0]?.headers["x-from"]).toBe("berth");
   });
 
+  test("has headers that are for its host alone, not for where that leads", async () => {
+    const [front, storage] = [cleanup.use(await startFakeRegistry()), cleanup.use(await startFakeRegistry())];
+    for (const fake of [front, storage]) fake.push("team/app", "v1", image);
+    front.intercept = ({ request, response, proceed }) => {
+      if (!request.url?.includes("/blobs/")) return proceed();
+      return response.writeHead(307, { location: `http://${storage.host}${request.url}` }).end();
+    };
+    await write(files.confFile, `[[registry]]\nlocation = "${storage.host}"\ninsecure = true\n`);
+    const text = `server = "http://${front.host}"\n[header]\nauthorization = "Bearer header-s3cret"\n`;
+    await write(join(files.hostsDir ?? "", "registry.example/hosts.toml"), text);
+    await pull(await open(), "registry.example/team/app:v1");
+    const shown = ({ requests }: typeof front): unknown[] => requests.map(({ headers }) => headers.authorization);
+    expect(new Set(shown(front))).toEqual(new Set(["Bearer header-s3cret"]));
+    expect(new Set(shown(storage))).toEqual(new Set([undefined]));
+    expect(JSON.stringify(log.lines)).not.toContain("header-s3cret");
+  });
+
   test("of _default is for registries that have none, and gives way to registries.conf", async () => {
     const host = await startTls();
     const directory = join(files.hostsDir ?? "", "_default");
