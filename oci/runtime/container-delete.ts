@@ -15,6 +15,8 @@ import { assertId, parseJson } from "./state.ts";
 const monitorGraceMs = 1_000;
 /** A process that does not die of SIGKILL for this long waits for a device or a dead file server. */
 const killDeadlineMs = 30_000;
+/** Longer than any delete that gets anywhere; what a hung one leaves undone is done by hand. */
+const deleteDeadlineMs = 20_000;
 const maxSpecBytes = 16 * 1024 * 1024;
 
 export async function deleteContainer(
@@ -76,11 +78,15 @@ export async function destroyContainer(
   if (host.config.cgroupDriver === "cgroupfs") await removeCgroups(cgroups); // a scope is systemd's to remove
 }
 
-/** A runtime that cannot read its own state must not keep the container for ever: what it holds is taken down by hand. */
+/** A runtime that hangs, or cannot read its own state, must not keep the container: what it holds is taken down by hand. */
 async function deleteByRuntime(host: RuntimeHost, signal: AbortSignal, id: string): Promise<void> {
   const failure = { what: `cannot delete container "${id}"` };
   try {
-    await invokeRuntime(host.config, signal, { args: ["delete", "--force", id], failure });
+    await invokeRuntime(host.config, signal, {
+      args: ["delete", "--force", id],
+      failure,
+      deadlineMs: deleteDeadlineMs,
+    });
   } catch (thrown) {
     signal.throwIfAborted();
     host.log.warn({ containerId: id, err: thrown }, "runtime did not delete a container; removing what it left");

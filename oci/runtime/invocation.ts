@@ -26,6 +26,8 @@ interface Invocation {
   readonly args: readonly string[];
   readonly input?: string;
   readonly failure: Pick<FailureContext, "what" | "executable">;
+  /** A minute, unless said. */
+  readonly deadlineMs?: number;
 }
 
 /**
@@ -38,8 +40,8 @@ export async function invokeRuntime(
   signal: AbortSignal,
   invocation: Invocation,
 ): Promise<string> {
-  const { args, input, failure } = invocation;
-  const ownDeadline = AbortSignal.timeout(commandDeadlineMs);
+  const { args, input, failure, deadlineMs = commandDeadlineMs } = invocation;
+  const ownDeadline = AbortSignal.timeout(deadlineMs);
   try {
     const { status, stdout, stderr } = await run({
       argv: [config.path, ...globalArguments(config), ...args],
@@ -52,7 +54,7 @@ export async function invokeRuntime(
     throw runtimeFailure(stderr.toString("utf8"), { ...failure, hidden: hiddenDirectories(config) });
   } catch (thrown) {
     if (!ownDeadline.aborted || signal.aborted || thrown instanceof CriError) throw thrown;
-    const seconds = commandDeadlineMs / 1000;
+    const seconds = deadlineMs / 1000;
     throw new CriError(Code.DeadlineExceeded, `${failure.what}: the runtime did not end within ${seconds} s`, {
       cause: thrown,
     });
