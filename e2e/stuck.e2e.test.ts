@@ -49,6 +49,10 @@ async function othersGoOn(pods: number): Promise<void> {
   await Promise.all(Array.from({ length: pods }, one));
 }
 
+async function waitingHelpers(): Promise<readonly string[]> {
+  return (await berth.findTraces()).processes.filter((line) => line.includes("berth-helper resolve"));
+}
+
 describe("a host path on a dead file system", () => {
   test("costs its container the caller's deadline, and nobody else anything", async () => {
     await using dead = await mountDeadFileSystem(path.join(berth.workspace.temporary, "dead"));
@@ -65,6 +69,26 @@ describe("a host path on a dead file system", () => {
     await Promise.all([...creates, othersGoOn(10)]);
     await berth.removePod(pod.id); // the file system is still dead
     await dead.end();
+  });
+
+  test("keeps nobody waiting for it when the daemon was killed meanwhile", async () => {
+    const hostPath = path.join(berth.workspace.directory, "forsaken", "volume"); // where no look at the traces leads
+    await using _dead = await mountDeadFileSystem(path.dirname(hostPath));
+    const pod = await berth.runPod();
+    const config = containerConfig("forsaken", berth.image("busybox"), {
+      mounts: Array.from({ length: 8 }, (_, index) => ({ hostPath, containerPath: `/volume${index}` })),
+    });
+    const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+    const create = berth.call("CreateContainer", request).catch(() => undefined);
+    await waitUntil("somebody to wait", async () => (await waitingHelpers()).length > 0 || undefined);
+    await berth.daemon.stop("SIGKILL");
+    await create;
+    const waiting = await waitingHelpers();
+    await berth.daemon.start();
+    const isLeft = (line: string): boolean => waiting.includes(line);
+    await waitUntil("their end", async () => ((await waitingHelpers()).some(isLeft) ? undefined : true));
+    expect(waiting).not.toEqual([]);
+    await berth.removePod(pod.id); // the file system is still dead
   });
 
   test("that comes back as an error is told with its reason", async () => {
@@ -194,6 +218,15 @@ describe("a runtime", () => {
     await runtime.become("well");
     const { containerId } = await berth.call("CreateContainer", request);
     await berth.call("StartContainer", { containerId });
+  });
+
+  test("in the mood to hang does not keep a container from being removed", { timeout: 120_000 }, async () => {
+    const pod = await berth.runPod({ runtimeHandler: "moody" });
+    const before = await berth.findTraces();
+    const containerId = await berth.startContainer(pod);
+    await runtime.become("hang");
+    await berth.call("RemoveContainer", { containerId });
+    await berth.expectNothingNew(before);
   });
 
   test.each(endless)("in the mood to %s does not keep a container from being stopped", async (mood) => {

@@ -28,6 +28,7 @@ export {
 export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
 export { releaseMemory } from "./memory.ts";
 export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";
+export { endStrayHelpers } from "./stray-helpers.ts";
 export { type MountEntry, readMountTable } from "./mount-table.ts";
 export { connectInNamespace, type IdMapping, type NamespaceKind } from "./namespaces.ts";
 export { type InterfaceCounters, readInterfaceCounters } from "./network-devices.ts";

@@ -2,7 +2,7 @@ import type { Call, Init, Logger, MethodName, Methods } from "../cri-api/index.t
 import { Code, CriError, loadJsonCodecs } from "../cri-api/index.ts";
 import { readCgroupMounts } from "../oci/index.ts";
 import type { CdiRegistry, HostFacts, Runtime } from "../oci/index.ts";
-import { createKeyedLock, releaseMemory } from "../native/index.ts";
+import { createKeyedLock, endStrayHelpers, releaseMemory } from "../native/index.ts";
 import { createClock } from "./clock.ts";
 import { createContainer } from "./container-create.ts";
 import { createContainerEvents, getContainerEvents } from "./container-events.ts";
@@ -122,6 +122,8 @@ export interface RuntimeServiceParts {
  * answers RPCs from then on. Disposing it waits for creates to undo themselves and leaves containers running.
  */
 export async function createRuntimeService(parts: RuntimeServiceParts): Promise<RuntimeService> {
+  const strays = await endStrayHelpers();
+  if (strays > 0) parts.log.warn({ count: strays }, "ended helpers that the daemon before had left waiting");
   const host = await openHost(parts);
   await recover(host);
   const closing = new AbortController();
