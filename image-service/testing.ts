@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 
 import type { Call, Logger } from "../cri-api/index.ts";
-import { spawn, which } from "../native/index.ts";
+import { encodeName, spawn, which } from "../native/index.ts";
 import type { TrustConfig } from "./config.ts";
 import { hostPlatform } from "./platform.ts";
 import type { Endpoint, NetworkSettings } from "./registry/endpoint.ts";
@@ -56,14 +56,14 @@ function paxBody(records: Readonly<Record<string, string | Uint8Array>>): Buffer
 /** One header block, checksum included. */
 export function tarHeader(entry: TestEntry, size: number): Buffer {
   const block = Buffer.alloc(512);
-  block.write(entry.name, 0, 100, "utf8");
+  encodeName(entry.name).copy(block, 0, 0, 100);
   block.write(octal(entry.mode ?? (entry.type === "5" ? 0o755 : 0o644), 8), 100);
   block.write(octal(entry.uid ?? 0, 8), 108);
   block.write(octal(entry.gid ?? 0, 8), 116);
   block.write(octal(size, 12), 124);
   block.write(octal(entry.mtime ?? 1_700_000_000, 12), 136);
   block.write(entry.type ?? "0", 156);
-  block.write(entry.link ?? "", 157, 100, "utf8");
+  encodeName(entry.link ?? "").copy(block, 157, 0, 100);
   block.write("ustar\x0000", 257);
   block.write(octal(entry.major ?? 0, 8), 329);
   block.write(octal(entry.minor ?? 0, 8), 337);

@@ -27,6 +27,7 @@ export {
 } from "./identity.ts";
 export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
 export { releaseMemory } from "./memory.ts";
+export { decodeName, encodeName } from "./names.ts";
 export { bindMount, mountOverlay, mountTmpfs, type Propagation, unmount } from "./mount.ts";
 export { endStrayHelpers } from "./stray-helpers.ts";
 export { type MountEntry, readMountTable } from "./mount-table.ts";

@@ -1,5 +1,6 @@
 import { constants } from "node:fs";
 import { getMachine } from "./events.ts";
+import { decodeName } from "./names.ts";
 import { check, checkValue, errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
 /** What fstatat tells. `ino` loses digits above 2^53. */
@@ -154,10 +155,10 @@ function getxattr(fd: number, name: string): Buffer | undefined {
 
 function listxattr(fd: number): readonly string[] {
   const names = checkValue<Buffer>("listxattr", getMachine().addon.listxattr(`/proc/self/fd/${fd}`, 1));
-  return names.toString("utf8").split("\0").slice(0, -1);
+  return decodeName(names).split("\0").slice(0, -1);
 }
 
-/** Bytes, since a link's text need not be UTF-8. */
+/** Bytes, since a link's text is no name of ours. */
 function readlinkat(dirFd: number, path: string): Buffer {
   return checkValue<Buffer>("readlinkat", getMachine().addon.readlinkat(dirFd, path), path);
 }

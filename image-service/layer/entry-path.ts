@@ -1,3 +1,4 @@
+import { encodeName } from "../../native/index.ts";
 import { LayerError } from "./layer-error.ts";
 
 /** Where an archive member goes: components below the layer's root, none of them `.`, `..` or empty. */
@@ -25,7 +26,7 @@ export function parseEntryPath(name: string, maxDepth: number): EntryPath {
   if (components.length > maxDepth)
     throw new LayerError(`the layer has a path deeper than ${maxDepth} folders: ${describeName(name)}`);
   for (const component of components)
-    if (component.length > maxComponentBytes / 4 && Buffer.byteLength(component) > maxComponentBytes)
+    if (component.length > maxComponentBytes / 4 && encodeName(component).length > maxComponentBytes)
       throw new LayerError(`the layer has a name longer than ${maxComponentBytes} bytes: ${describeName(name)}`);
   return { folder: components.slice(0, -1).join("/"), base: components.at(-1) ?? "" };
 }

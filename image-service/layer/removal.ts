@@ -1,6 +1,6 @@
 import { constants, readdirSync } from "node:fs";
 
-import { syscalls } from "../../native/index.ts";
+import { decodeName, syscalls } from "../../native/index.ts";
 import { describeName, joinPath } from "./entry-path.ts";
 import { LayerError } from "./layer-error.ts";
 import type { Replaced } from "./replaced.ts";
@@ -37,7 +37,8 @@ export function removeAt(
     throw new LayerError(`the layer replaces a folder that is deeper than ${maxDepth}: ${describeName(path)}`);
   const fd = openInRoot(folderFd, base, constants.O_RDONLY | openFlags.directory | openFlags.noFollow);
   try {
-    for (const name of readdirSync(fdPath(fd))) removeAt(fd, name, joinPath(path, name), { keep, depth: depth + 1 });
+    for (const name of readdirSync(fdPath(fd), { encoding: "buffer" }).map(decodeName))
+      removeAt(fd, name, joinPath(path, name), { keep, depth: depth + 1 });
   } finally {
     syscalls.close(fd);
   }

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { closeSync, constants, lstatSync, mkdirSync, openSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-import { syscalls } from "../../native/index.ts";
+import { encodeName, syscalls } from "../../native/index.ts";
 
 /** Blocks on disk in bytes, and inodes. */
 interface Usage {
@@ -33,7 +33,7 @@ function createCounts(): (path: string) => number {
 }
 
 function nameOf(path: string, count: number): string {
-  return `${createHash("sha256").update(path).digest("hex")}-${count}`;
+  return `${createHash("sha256").update(encodeName(path)).digest("hex")}-${count}`;
 }
 
 export function createReplaced(directory: string): Replaced {

@@ -1,3 +1,6 @@
+import { isUtf8 } from "node:buffer";
+
+import { decodeName } from "../../native/index.ts";
 import { LayerError } from "./layer-error.ts";
 
 export const blockBytes = 512;
@@ -16,15 +19,14 @@ export interface TarHeader {
   readonly deviceMinor: number;
 }
 
-const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** PATH_MAX: what is longer is no path, and nothing else needs more. */
+const maxOddBytes = 4096;
 
-/** Text of a header: UTF-8, so that the name on disk is byte for byte the one in the archive. */
+/** Text of a header: the name on disk is byte for byte the one in the archive, be it UTF-8 or not. */
 export function decodeText(bytes: Buffer): string {
-  try {
-    return strictUtf8.decode(bytes);
-  } catch {
-    throw new LayerError(`a name in the layer is not UTF-8: ${JSON.stringify(bytes.toString("latin1", 0, 256))}`);
-  }
+  if (bytes.length > maxOddBytes && !isUtf8(bytes))
+    throw new LayerError(`the layer has a text of more than ${maxOddBytes} bytes that is not UTF-8`);
+  return decodeName(bytes);
 }
 
 function textField(block: Buffer, offset: number, length: number): string {

@@ -489,6 +489,28 @@ describe("an unpacked layer", () => {
     }
   });
 
+  test("has names of whatever bytes, and loses none of them", async () => {
+    const [latin1, other] = ["caf\uDCE9", "caf\uDCEA"];
+    const tar = makeTar([
+      { name: `${latin1}/`, type: "5" },
+      { name: `${latin1}/${latin1}`, content: "1" },
+      { name: `${latin1}/${other}`, content: "other" },
+      { name: latin1, content: "in the folder's place" },
+      { name: "\uDCFF".repeat(255), pax: { path: Buffer.alloc(255, 0xff) } },
+      { name: "link", type: "2", link: other },
+      { name: "hard", type: "1", link: latin1 },
+      { name: `.wh.${other}` },
+    ]);
+    const directory = await unpackIn(tar);
+    const root = join(directory, "diff");
+    const names = readdirSync(root, { encoding: "latin1" }).toSorted();
+    expect(names).toEqual(["caf\xe9", "caf\xea", "hard", "link", "\xff".repeat(255)]);
+    expect(readlinkSync(join(root, "link"), { encoding: "latin1" })).toBe("caf\xea");
+    expect(readFileSync(join(root, "hard"), "utf8")).toBe("in the folder's place");
+    expect((await bytesOf(directory)).equals(tar)).toBe(true);
+    expect(await verify(directory, tar)).toBeUndefined();
+  });
+
   test("whose whiteout gave way to a file of the same layer is made again all the same", async () => {
     const tar = makeTar([{ name: ".wh.f" }, { name: "f", content: "new" }, { name: "d/.wh..wh..opq" }]);
     const directory = await unpackIn(tar);

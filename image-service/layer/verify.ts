@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 
-import { type FileStatus, SyscallError, syscalls } from "../../native/index.ts";
+import { decodeName, type FileStatus, SyscallError, syscalls } from "../../native/index.ts";
 import type { Digest } from "../digest.ts";
 import type { PullLimits } from "../registry/limits.ts";
 import { checkedBytes } from "./checked-bytes.ts";
@@ -55,8 +55,7 @@ function faultOf(rootFd: number, entry: TarEntry, path: EntryPath): string | und
     if (status === undefined) return "is missing";
     if (!isAsArchived(status, entry)) return "has changed its kind, mode or owner";
     const isLink = entry.kind === "symlink";
-    if (isLink && syscalls.readlinkat(folderFd, path.base).toString("utf8") !== entry.linkName)
-      return "points elsewhere";
+    if (isLink && decodeName(syscalls.readlinkat(folderFd, path.base)) !== entry.linkName) return "points elsewhere";
     return undefined;
   } finally {
     syscalls.close(folderFd);

@@ -91,6 +91,50 @@ static char *reserve(struct args *args, size_t bytes) {
   return place;
 }
 
+enum { first_escape = 0xdc80, last_escape = 0xdcff };
+
+static bool is_between(unsigned unit, unsigned lowest, unsigned highest) {
+  return unit >= lowest && unit <= highest;
+}
+
+static char *put_code_point(char *to, uint32_t point) {
+  if (point < 0x80) {
+    *to++ = (char)point;
+    return to;
+  }
+  int tail = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
+  static const unsigned char marks[] = {0, 0xc0, 0xe0, 0xf0};
+  *to++ = (char)(marks[tail] | (point >> (6 * tail)));
+  while (tail-- > 0) *to++ = (char)(0x80 | ((point >> (6 * tail)) & 0x3f));
+  return to;
+}
+
+/*
+ * The bytes of a name stand in a string as native/names.ts has it: those that are no UTF-8 as halves of surrogate
+ * pairs. N-API makes U+FFFD of each, which is longer: what it means has room in `text`, and its length is the answer.
+ */
+static size_t restore_bytes(napi_env env, napi_value value, char *text, size_t length) {
+  size_t count = 0;
+  if (memmem(text, length, "\xef\xbf\xbd", 3) == NULL) return length;
+  if (napi_get_value_string_utf16(env, value, NULL, 0, &count) != napi_ok) return length;
+  char16_t *units = malloc((count + 1) * sizeof *units);
+  if (units == NULL || napi_get_value_string_utf16(env, value, units, count + 1, &count) != napi_ok) {
+    free(units);
+    return length;
+  }
+  char *to = text;
+  for (size_t i = 0; i < count; i++) {
+    unsigned unit = units[i];
+    bool is_pair = is_between(unit, 0xd800, 0xdbff) && i + 1 < count && is_between(units[i + 1], 0xdc00, 0xdfff);
+    if (is_pair) to = put_code_point(to, 0x10000 + ((unit - 0xd800) << 10) + (units[++i] - 0xdc00));
+    else if (is_between(unit, first_escape, last_escape)) *to++ = (char)(unit & 0xff);
+    else to = put_code_point(to, is_between(unit, 0xd800, 0xdfff) ? 0xfffd : unit);
+  }
+  free(units);
+  *to = '\0';
+  return (size_t)(to - text);
+}
+
 const char *args_string(struct args *args, size_t index) {
   size_t length = 0;
   if (args->error != 0 || !has_type(args, index, napi_string)) return "";
@@ -107,12 +151,12 @@ const char *args_string(struct args *args, size_t index) {
     refuse(args, ENOMEM);
     return "";
   }
-  if (napi_get_value_string_utf8(args->env, args->values[index], text, length + 1, &length) != napi_ok ||
-      strlen(text) != length) {
-    refuse(args, EINVAL);
-    return "";
+  if (napi_get_value_string_utf8(args->env, args->values[index], text, length + 1, &length) == napi_ok) {
+    length = restore_bytes(args->env, args->values[index], text, length);
+    if (strlen(text) == length) return text;
   }
-  return text;
+  refuse(args, EINVAL);
+  return "";
 }
 
 const uint8_t *args_bytes(struct args *args, size_t index, size_t *length) {
@@ -158,7 +202,10 @@ static char *copy_string(napi_env env, napi_value value) {
   if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok || length > max_string_bytes) return NULL;
   char *text = malloc(length + 1);
   if (text == NULL) return NULL;
-  if (napi_get_value_string_utf8(env, value, text, length + 1, &length) == napi_ok && strlen(text) == length) return text;
+  if (napi_get_value_string_utf8(env, value, text, length + 1, &length) == napi_ok) {
+    length = restore_bytes(env, value, text, length);
+    if (strlen(text) == length) return text;
+  }
   free(text);
   return NULL;
 }
