@@ -1,6 +1,6 @@
 import { getMachine } from "./events.ts";
 
-/** In a quarrel over a processor this counts as nine others. */
+/** In a quarrel over a processor this counts as nine others; the addon asks for the shortest slice with it. */
 const nice = -10;
 
 /**

@@ -215,6 +215,22 @@ static napi_value js_signal_group(napi_env env, napi_callback_info info) {
   return args_answer(&args, result_of(kill(-group, number)));
 }
 
+/* struct sched_attr of <linux/sched/types.h>, whose name glibc has taken from 2.41 on. */
+struct scheduling {
+  uint32_t size;
+  uint32_t policy;
+  uint64_t flags;
+  int32_t nice_value;
+  uint32_t priority;
+  /* Kernels before 6.12 pass over it. */
+  uint64_t slice_ns;
+  uint64_t deadline_ns;
+  uint64_t period_ns;
+};
+
+/* SCHED_FLAG_RESET_ON_FORK. A short slice is an early deadline: who wakes with one does not wait for others' ends. */
+enum { reset_on_fork = 1, shortest_slice_ns = 100 * 1000 };
+
 /* raisePriority(nice): of this thread; what it starts begins at 0 again. A priority that was chosen before stays. */
 static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
   struct args args;
@@ -222,10 +238,14 @@ static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
   int nice_value = (int)args_integer(&args, 0, -20, -1);
   if (args.error != 0 || sched_getscheduler(0) != SCHED_OTHER || getpriority(PRIO_PROCESS, 0) != 0)
     return args_answer(&args, 0);
-  const struct sched_param none = {0};
-  int result = sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &none);
-  if (result == 0) result = setpriority(PRIO_PROCESS, 0, nice_value);
-  return args_answer(&args, result_of(result));
+  const struct scheduling wanted = {
+      .size = sizeof wanted,
+      .policy = SCHED_OTHER,
+      .flags = reset_on_fork,
+      .nice_value = nice_value,
+      .slice_ns = shortest_slice_ns,
+  };
+  return args_answer(&args, result_of((int)syscall(SYS_sched_setattr, 0, &wanted, 0)));
 }
 
 static napi_value js_pipe(napi_env env, napi_callback_info info) {
