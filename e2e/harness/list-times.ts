@@ -1,11 +1,11 @@
+import { setPriority } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { raisePriority } from "../../native/index.ts";
 import { connectClient } from "./cri-client.ts";
 
 // A process of its own, as kubelet is one, and first in the queue for a processor: the daemon is timed, not who else is
 // busy on this machine. Asks for the containers every 20 ms until it is told to stop; then sends how many milliseconds
 // each answer took.
-raisePriority();
+setPriority(-10);
 const [socketPath = ""] = process.argv.slice(2);
 using client = connectClient(socketPath);
 const timesMs: number[] = [];
