@@ -54,6 +54,21 @@ test.each([[["frobnicate"]], [["serve", "more"]], [["serve", "--frobnicate"]], [
   },
 );
 
+test("doctor finds a node without programs broken, in words or as JSON", async () => {
+  await using scratch = await makeScratch();
+  const config = join(scratch.path, "berth.toml");
+  await writeFile(config, configTemplate);
+  const [text, json] = await Promise.all([
+    berth("doctor", "--config", config),
+    berth("doctor", "--config", config, "--json"),
+  ]);
+  expect([text.code, json.code]).toEqual([1, 1]);
+  const findings = JSON.parse(json.out) as readonly { level: string; cure?: string }[];
+  const broken = findings.filter(({ level }) => level === "fail");
+  expect(broken.length).toBeGreaterThan(0);
+  for (const { cure } of broken) expect(text.out).toContain(cure ?? "no cure");
+});
+
 test("serve without its programs says so and ends", async () => {
   await using scratch = await makeScratch();
   const config = join(scratch.path, "berth.toml");
