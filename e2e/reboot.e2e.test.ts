@@ -23,15 +23,11 @@ async function powerCut(before: Traces): Promise<void> {
   await runCommand(["rm", "-rf", "--one-file-system", workspace.state]);
   await runCommand(["mkdir", "-m", "0711", workspace.state]);
   await removeNodeNetwork(workspace);
+  const cgroups = `/sys/fs/cgroup${workspace.cgroupParent} /sys/fs/cgroup/*${workspace.cgroupParent}`;
   await runCommand([
-    "find",
-    "/sys/fs/cgroup",
-    "-depth",
-    "-path",
-    `*${workspace.cgroupParent}/*`,
-    "-type",
-    "d",
-    "-delete",
+    "sh",
+    "-c",
+    `for d in ${cgroups}; do [ ! -d $d ] || find $d -mindepth 1 -depth -type d -delete; done`,
   ]);
 }
 

@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { appendFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { enableCompileCache } from "node:module";
 import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 
@@ -24,9 +23,6 @@ import {
   type TestImage,
   registryFilesIn,
 } from "./testing.ts";
-
-// Each test starts threads of its own, as the daemon does: with compiled code at hand.
-enableCompileCache(join(import.meta.dirname, "../.cache/compile"));
 
 // In memory: what is written through at the end of each test would else wait for all that the machine has to write.
 let scratch: string;

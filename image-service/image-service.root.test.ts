@@ -1,6 +1,5 @@
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { chown, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { enableCompileCache } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,9 +31,6 @@ import {
 
 const emptyAuth = { username: "", password: "", auth: "", serverAddress: "", identityToken: "", registryToken: "" };
 const fastRetry = { attempts: 3, baseDelayMs: 5, maxDelayMs: 200, idleTimeoutMs: 2000 };
-
-// Each test starts threads of its own, as the daemon does: with compiled code at hand.
-enableCompileCache(join(import.meta.dirname, "../.cache/compile"));
 
 let scratch: string;
 let cleanup: AsyncDisposableStack;

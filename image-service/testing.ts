@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { lstatSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { enableCompileCache } from "node:module";
 import { type AddressInfo, connect } from "node:net";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +16,9 @@ import { hostPlatform } from "./platform.ts";
 import type { Endpoint, NetworkSettings } from "./registry/endpoint.ts";
 import type { RegistriesConfig } from "./registries/config.ts";
 import { FileIssue } from "./registries/file-issue.ts";
+
+// Most tests start threads of their own, as the daemon does: with compiled code at hand.
+enableCompileCache(join(import.meta.dirname, "../.cache/compile"));
 
 /** One member of a test archive; sensible values stand in for what is left out. */
 export interface TestEntry {

@@ -143,12 +143,6 @@ export interface LayerProgress {
   readonly unpackedBytes: number;
 }
 
-/** What a thread is given at its start. */
-export interface ThreadData {
-  /** Compiled code is kept there between threads; absent when the main thread keeps none. */
-  readonly compileCacheDirectory: string | undefined;
-}
-
 /** Pieces of a {@link ReassembleJob} that may be on their way at once. */
 export const maxPieces = 4;
 

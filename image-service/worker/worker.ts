@@ -1,19 +1,15 @@
-import { enableCompileCache, flushCompileCache } from "node:module";
-import { parentPort, workerData } from "node:worker_threads";
+import { flushCompileCache } from "node:module";
+import { parentPort } from "node:worker_threads";
 
 import type { Authorities } from "../registry/authorities.ts";
 import type { RangedBlobs } from "../registry/blob-ranges.ts";
-import { type FromWorker, type Job, type JobResult, maxPieces, type ThreadData, type ToWorker } from "./protocol.ts";
+import { type FromWorker, type Job, type JobResult, maxPieces, type ToWorker } from "./protocol.ts";
 import type { JobEvents } from "./registry-jobs.ts";
 
-// The entry of an image worker: takes jobs, answers each once. What a job needs is loaded with its first one, when the
-// compile cache is at hand.
+// The entry of an image worker: takes jobs, answers each once. What a job needs is loaded with its first one.
 
 const port = parentPort;
 if (port === null) throw new Error("this module runs as a worker thread only");
-
-const { compileCacheDirectory } = workerData as ThreadData;
-if (compileCacheDirectory !== undefined) enableCompileCache(compileCacheDirectory);
 
 const ranged: RangedBlobs = { count: 0 };
 let authorities: Promise<Authorities> | undefined;
