@@ -152,9 +152,10 @@ interface Root {
 }
 
 function rootOf({ images: [image], tags }: Wanted, exported: readonly Exported[]): Root {
-  const [first, ...others] = exported.map(descriptorOf);
+  const descriptors = exported.map(descriptorOf);
+  const [first, ...others] = descriptors;
   if (first !== undefined && others.length === 0) return { image, tags, descriptor: first, smallBlobs: [] };
-  const json = formatIndex(exported.map(descriptorOf));
+  const json = formatIndex(descriptors);
   const digest = digestOf(json, undefined);
   const descriptor = { mediaType: mediaTypes.ociIndex, digest, size: Buffer.byteLength(json) };
   return { image, tags, descriptor, smallBlobs: [[digest, json]] };

@@ -11,7 +11,7 @@ export interface EntryPath {
 
 const maxComponentBytes = 255;
 /** PATH_MAX: the kernel takes no longer one. */
-const maxPathBytes = 4096;
+export const maxPathBytes = 4096;
 
 /**
  * Splits a name of the archive. A leading slash counts from the layer's root, as every image tool has it; `..` is

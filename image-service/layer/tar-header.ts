@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 
 import { decodeName } from "../../native/index.ts";
+import { maxPathBytes } from "./entry-path.ts";
 import { LayerError } from "./layer-error.ts";
 
 export const blockBytes = 512;
@@ -19,13 +20,10 @@ export interface TarHeader {
   readonly deviceMinor: number;
 }
 
-/** PATH_MAX: what is longer is no path, and nothing else needs more. */
-const maxOddBytes = 4096;
-
 /** Text of a header: the name on disk is byte for byte the one in the archive, be it UTF-8 or not. */
 export function decodeText(bytes: Buffer): string {
-  if (bytes.length > maxOddBytes && !isUtf8(bytes))
-    throw new LayerError(`the layer has a text of more than ${maxOddBytes} bytes that is not UTF-8`);
+  if (bytes.length > maxPathBytes && !isUtf8(bytes))
+    throw new LayerError(`the layer has a text of more than ${maxPathBytes} bytes that is not UTF-8`);
   return decodeName(bytes);
 }
 
