@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Logger } from "../cri-api/index.ts";
+import { untilAborted } from "../native/index.ts";
 import { type ConfigDirectory, loadConfigDirectory, type LoadedList, type SkippedFile } from "./config-directory.ts";
 import { createDirectoryWatch, type DirectoryWatch, type WatchDirectory } from "./directory-watch.ts";
 import { type Network, toNetwork } from "./network-list.ts";
@@ -75,7 +76,7 @@ export async function createNetworkSource(parts: NetworkSourceParts): Promise<Ne
     log: parts.log,
     onChange: () => gathered.notice(),
   });
-  await within(AbortSignal.timeout(firstLookMs), refresher.refresh()).catch(() => undefined);
+  await untilAborted(refresher.refresh(), AbortSignal.timeout(firstLookMs)).catch(() => undefined);
   return {
     status() {
       if (parts.now() - look.takenAtMs > freshForMs && !refresher.isRunning()) void refresher.refresh();
@@ -85,7 +86,7 @@ export async function createNetworkSource(parts: NetworkSourceParts): Promise<Ne
     },
     current: () => (look.state.kind === "ready" ? look.state.network : undefined),
     chosen: () => (look.state.kind === "ready" ? look.state.network : look.state.chosen),
-    refresh: (signal) => within(signal, refresher.refresh()),
+    refresh: (signal) => untilAborted(refresher.refresh(), signal),
     findByName(name) {
       const loaded = look.directory.lists.find(({ list }) => list.name === name);
       return loaded && newestForm(loaded);
@@ -97,14 +98,6 @@ export async function createNetworkSource(parts: NetworkSourceParts): Promise<Ne
       await watch[Symbol.asyncDispose]();
     },
   };
-}
-
-async function within(signal: AbortSignal, work: Promise<void>): Promise<void> {
-  signal.throwIfAborted();
-  const { promise, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  await Promise.race([work, promise]).finally(() => signal.removeEventListener("abort", onAbort));
 }
 
 /** Copying a plugin makes hundreds of events; only the first of a burst starts the clock, so a burst cannot starve us. */

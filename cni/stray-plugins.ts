@@ -1,6 +1,5 @@
-import { readdir } from "node:fs/promises";
 import { setTimeout } from "node:timers/promises";
-import { openProcess, type ProcessIdentity, processIdentity, readFileBounded } from "../native/index.ts";
+import { findProcesses, openProcess, type ProcessIdentity, processIdentity, readFileBounded } from "../native/index.ts";
 
 /** The kernel's limit of what a program can be given. */
 const maxEnvironmentBytes = 4 * 1024 * 1024;
@@ -29,15 +28,11 @@ export async function endStrayPlugins(containerIds: readonly string[], signal: A
 }
 
 /** Whoever has a plugin's environment: what it started has it too, and outlives it at times. */
-async function findStrays(containerIds: ReadonlySet<string>): Promise<readonly ProcessIdentity[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const found = await Promise.all(
-    pids.map(async (pid) => {
-      const identity = await processIdentity(pid); // before its environment: the number may change hands
-      return identity && containerIds.has(await containerIdOf(pid)) ? [identity] : [];
-    }),
-  );
-  return found.flat();
+function findStrays(containerIds: ReadonlySet<string>): Promise<readonly ProcessIdentity[]> {
+  return findProcesses(async (pid) => {
+    const identity = await processIdentity(pid); // before its environment: the number may change hands
+    return containerIds.has(await containerIdOf(pid)) ? identity : undefined;
+  });
 }
 
 async function containerIdOf(pid: number): Promise<string> {

@@ -1,3 +1,5 @@
+import { untilAborted } from "../native/index.ts";
+
 /** Work that several callers want at once is done once. */
 export interface SharedWork<T> extends AsyncDisposable {
   /**
@@ -13,19 +15,6 @@ interface Running<T> {
   /** Settles when nothing of the work is left running. */
   readonly promise: Promise<T>;
   callers: number;
-}
-
-/** `promise`, or a rejection with the signal's reason, whichever comes first. */
-export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 /** @param options.lastWaits The last caller to leave does so only when the aborted work has cleaned up. */

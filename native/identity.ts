@@ -1,3 +1,4 @@
+import { readdir } from "node:fs/promises";
 import { type Addon } from "./binding.ts";
 import { getMachine, readable } from "./events.ts";
 import { check, errno, SyscallError } from "./syscall-error.ts";
@@ -37,6 +38,12 @@ function readFacts(addon: Addon, pid: number): ProcessFacts | undefined {
 
 function isEnded(facts: ProcessFacts): boolean {
   return facts.state === "Z" || facts.state === "X";
+}
+
+/** What `look` finds at the processes that are there; one for which it answers nothing is left out. */
+export async function findProcesses<T>(look: (pid: number) => Promise<T | undefined>): Promise<readonly T[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+  return (await Promise.all(pids.map(look))).filter((found) => found !== undefined);
 }
 
 /** The identity of a living process, `undefined` if there is none of that pid (or only a zombie). */

@@ -18,6 +18,7 @@ export {
 export { type PathInfo, type PathRequest, readForeignTail, resolveForeignPaths } from "./foreign-paths.ts";
 export { createGzipInflater, type GzipInflater } from "./inflate.ts";
 export {
+  findProcesses,
   isAlive,
   isAsleep,
   openProcess,
@@ -43,4 +44,5 @@ export { type ConsoleSocket, openConsoleSocket, recvFds, sendDatagram, sendFds, 
 export { NewerSchemaError, refuseNewerSchema } from "./schema.ts";
 export { SyscallError } from "./syscall-error.ts";
 export { type FileStatus, syscalls } from "./syscalls.ts";
+export { untilAborted } from "./until-aborted.ts";
 export { createEventFd, type DirectoryEvent, type DirectoryEventKind, type EventFd, watchDirectory } from "./watch.ts";

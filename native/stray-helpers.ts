@@ -1,7 +1,7 @@
-import { readdir, readlink } from "node:fs/promises";
+import { readlink } from "node:fs/promises";
 import { helperPath } from "./binding.ts";
 import { readFileBounded } from "./files.ts";
-import { openProcess, processIdentity } from "./identity.ts";
+import { findProcesses, openProcess, type ProcessIdentity, processIdentity } from "./identity.ts";
 
 /** Sub-commands that only their caller waits for; the others outlive a daemon on purpose, or end with it. */
 const awaited: readonly string[] = ["resolve", "tail", "relabel", "umount", "pin", "user-namespace"];
@@ -16,20 +16,19 @@ const init = 1;
  * @returns how many there were.
  */
 export async function endStrayHelpers(): Promise<number> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const ended = await Promise.all(pids.map(endIfStray));
-  return ended.filter(Boolean).length;
+  const ended = await findProcesses(endIfStray);
+  return ended.length;
 }
 
-async function endIfStray(pid: number): Promise<boolean> {
-  if (!(await isHelper(pid))) return false; // nearly nobody is
+async function endIfStray(pid: number): Promise<ProcessIdentity | undefined> {
+  if (!(await isHelper(pid))) return undefined; // nearly nobody is
   const identity = await processIdentity(pid); // before a closer look: the number may change hands
-  if (!identity || !(await isHelper(pid)) || (await parentOf(pid)) !== init) return false;
+  if (!identity || !(await isHelper(pid)) || (await parentOf(pid)) !== init) return undefined;
   const [, command = ""] = (await read(pid, "cmdline")).split("\0");
-  if (!awaited.includes(command)) return false;
+  if (!awaited.includes(command)) return undefined;
   using process = openProcess(identity);
   process?.signal(sigkill);
-  return process !== undefined;
+  return process?.identity;
 }
 
 /** Also one of before an upgrade, whose file is gone. */

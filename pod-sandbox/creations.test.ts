@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
-import { createCreations, waitUnlessAborted } from "./creations.ts";
+import { untilAborted } from "../native/index.ts";
+import { createCreations } from "./creations.ts";
 import { testCall } from "./testing.ts";
 
 const key = { name: "web_default_u1_0", group: "pod sandboxes" };
@@ -46,7 +47,7 @@ describe("createCreations", () => {
     const creations = createCreations(60_000);
     const undone: string[] = [];
     const endless = (name: string) => (signal: AbortSignal) =>
-      waitUnlessAborted(new Promise<string>(() => undefined), signal).finally(() => undone.push(name));
+      untilAborted(new Promise<string>(() => undefined), signal).finally(() => undone.push(name));
     const mine = creations.join(testCall(), { name: "a", group: "pod-1" }, endless("a"));
     const other = creations.join(testCall(), { name: "b", group: "pod-2" }, endless("b"));
     mine.catch(() => undefined);
@@ -61,7 +62,7 @@ describe("createCreations", () => {
   it("ends work that outlives its deadline", async () => {
     const creations = createCreations(1);
     const outcome = creations.join(testCall(), key, (signal) =>
-      waitUnlessAborted(new Promise<string>(() => undefined), signal),
+      untilAborted(new Promise<string>(() => undefined), signal),
     );
     await expect(outcome).rejects.toMatchObject({ name: "TimeoutError" });
   });

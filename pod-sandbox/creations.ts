@@ -1,5 +1,6 @@
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call } from "../cri-api/index.ts";
+import { untilAborted } from "../native/index.ts";
 
 /**
  * Runs creates detached from their callers. A caller that gives up stops waiting and nothing else; the work goes on
@@ -48,7 +49,7 @@ export function createCreations(deadlineMs: number): Creations {
     async join(call, key, work) {
       call.signal.throwIfAborted();
       const creation = running.get(key.name) ?? begin(key, work);
-      return await waitUnlessAborted(creation.outcome, call.signal);
+      return await untilAborted(creation.outcome, call.signal);
     },
     abandon: (group, reason) =>
       abandon(
@@ -60,18 +61,4 @@ export function createCreations(deadlineMs: number): Creations {
       ),
     abandonAll: (reason) => abandon([...running.values()], reason),
   };
-}
-
-/** The value, or the signal's reason if that comes first; what produces the value is left alone. */
-export async function waitUnlessAborted<T>(value: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const { promise, resolve, reject } = Promise.withResolvers<T>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  value.then(resolve, reject);
-  try {
-    return await promise;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }

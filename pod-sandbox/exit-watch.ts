@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Logger } from "../cri-api/index.ts";
-import { openProcess } from "../native/index.ts";
+import { openProcess, untilAborted } from "../native/index.ts";
 import { endContainer, endingOf } from "./container-ending.ts";
 import { isLive } from "./container.ts";
 import type { Container, LiveContainer } from "./container.ts";
-import { waitUnlessAborted } from "./creations.ts";
 import type { Layout } from "./layout.ts";
 import { lastWordsOf } from "./last-words.ts";
 import type { RecordStore } from "./record-store.ts";
@@ -84,7 +83,7 @@ export function createExitWatch(parts: ExitWatchParts): ExitWatch {
   async function followPause(sandbox: SandboxIn<"ready">): Promise<void> {
     if (!sandbox.pause) return;
     using pause = openProcess(sandbox.pause);
-    if (pause) await waitUnlessAborted(pause.exited, watches.closing);
+    if (pause) await untilAborted(pause.exited, watches.closing);
     await parts.sandboxes.update(sandbox.id, (current) => {
       if (current.state !== "ready") return current;
       parts.log.warn({ podSandboxId: sandbox.id }, "pause process ended; pod sandbox is not ready");
@@ -125,7 +124,7 @@ function createWatches(log: Logger): Watches {
         signal.throwIfAborted();
         log.error({ id, err: String(thrown) }, "lost track of a process; trying again");
       }
-      await waitUnlessAborted(sleep(pauseMs, undefined, { ref: false }), signal);
+      await untilAborted(sleep(pauseMs, undefined, { ref: false }), signal);
     }
   }
 

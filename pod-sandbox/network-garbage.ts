@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, toCriError } from "../cri-api/index.ts";
-import { waitUnlessAborted } from "./creations.ts";
+import { untilAborted } from "../native/index.ts";
 import type { Host } from "./host.ts";
 import { podInterface, usesHostNetwork } from "./network.ts";
 
@@ -16,7 +16,7 @@ type Parts = Pick<Host, "network" | "sandboxes" | "log"> & {
  * back. Ends when that is done, when it fails in another way than that there is no network, or with the signal.
  */
 export async function collectNetworkGarbage(parts: Parts, signal: AbortSignal): Promise<void> {
-  const wait = parts.wait ?? ((ms) => waitUnlessAborted(sleep(ms, undefined, { ref: false }), signal));
+  const wait = parts.wait ?? ((ms) => untilAborted(sleep(ms, undefined, { ref: false }), signal));
   try {
     for (let pauseMs = firstPauseMs; !(await collect(parts, signal)); pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
       await wait(pauseMs, signal);

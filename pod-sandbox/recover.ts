@@ -1,11 +1,10 @@
 import { statfs } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isAlive } from "../native/index.ts";
+import { isAlive, untilAborted } from "../native/index.ts";
 import { nowNs } from "./clock.ts";
 import { endContainer, endingOf } from "./container-ending.ts";
 import { advanceContainer, isLive } from "./container.ts";
 import type { Container, LiveContainer } from "./container.ts";
-import { waitUnlessAborted } from "./creations.ts";
 import type { Host } from "./host.ts";
 import { containerPathsOf, exists, sandboxPathsOf } from "./layout.ts";
 import { clearLeftovers, guarded } from "./leftovers.ts";
@@ -48,7 +47,7 @@ async function recoverContainer(container: Container, host: Host): Promise<void>
   host.exits.watch(live);
   if (isAlive(live.init)) return host.stops.resume(live);
   // Its exit is on disk: no answer before it is known.
-  await waitUnlessAborted(host.exits.ended(live.id), AbortSignal.timeout(exitPatienceMs));
+  await untilAborted(host.exits.ended(live.id), AbortSignal.timeout(exitPatienceMs));
 }
 
 /** All volatile state is gone, and with it the process: whoever has its pid now is somebody else. */

@@ -1,8 +1,7 @@
 import { Code, CriError } from "../cri-api/index.ts";
-import { openProcess } from "../native/index.ts";
+import { openProcess, untilAborted } from "../native/index.ts";
 import type { Runtime } from "../oci/index.ts";
 import { nowNs } from "./clock.ts";
-import { waitUnlessAborted } from "./creations.ts";
 import { exists } from "./layout.ts";
 
 export type Runtimes = ReadonlyMap<string, Runtime>;
@@ -47,7 +46,7 @@ export function createRetiredRuntime(handler: string): Runtime {
     async waitForExit(_id, init, _monitor, signal) {
       signal.throwIfAborted();
       using process = openProcess(init);
-      if (process) await waitUnlessAborted(process.exited, signal);
+      if (process) await untilAborted(process.exited, signal);
       return { exitCode: unknownExitCode, finishedAtNs: nowNs(), oomKilled: false };
     },
     findOomKill: async () => undefined,

@@ -1,7 +1,7 @@
 import type { Logger } from "../cri-api/index.ts";
+import { untilAborted } from "../native/index.ts";
 import { isLive } from "./container.ts";
 import type { Container, LiveContainer } from "./container.ts";
-import { waitUnlessAborted } from "./creations.ts";
 import type { ExitWatch } from "./exit-watch.ts";
 import type { RecordStore } from "./record-store.ts";
 import { runtimeOf } from "./runtimes.ts";
@@ -97,7 +97,7 @@ export function createStopLoops(parts: StopLoopParts): StopLoops {
       const loop = loops.get(id);
       const limitedMs = Math.min(graceMs, longestTimerMs);
       if (loop) loop.shorten(limitedMs);
-      await waitUnlessAborted((loop ?? begin(container, limitedMs)).ended, signal);
+      await untilAborted((loop ?? begin(container, limitedMs)).ended, signal);
     },
     resume(container) {
       if (container.killAtNs !== undefined) begin(container, longestTimerMs);

@@ -4,7 +4,7 @@ import { addAbortSignal } from "node:stream";
 import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ProcessIdentity } from "../../native/index.ts";
-import { processIdentity, readFileBounded, spawn } from "../../native/index.ts";
+import { processIdentity, readFileBounded, spawn, untilAborted } from "../../native/index.ts";
 import { descendantsOf, killUntilGone } from "./process-tree.ts";
 import { parseJson } from "./state.ts";
 
@@ -72,22 +72,10 @@ export async function hearHandshake(pipes: ConmonPipes, signal: AbortSignal): Pr
   const { child, sync } = pipes;
   const line = await readFirstLine(sync, signal);
   if (line === undefined) sync.destroy(); // it may have more to say than anybody wants to hear
-  await endOf(child, signal); // the one that forked the real monitor and wrote its pid; ends at once
+  // The one that forked the real monitor and wrote its pid ends at once; a wrapper that stays is given up.
+  await untilAborted(child.exited, signal);
   const told = line === undefined ? { pid: -1, message: "" } : parseHandshake(line);
   return told.pid > 0 || told.message !== "" ? told : { pid: -1, message: pipes.said() };
-}
-
-/** A wrapper that speaks and stays is given up with whoever waits. @throws `signal.reason`. */
-async function endOf(child: Child, signal: AbortSignal): Promise<void> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    signal.throwIfAborted();
-    await Promise.race([child.exited, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 /** The real monitor is this child's until its pid file is written; after that, `end` finds it by the file. */

@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { isAlive, openProcess, readFileBounded } from "../../native/index.ts";
+import { isAlive, openProcess, readFileBounded, untilAborted } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import type { RuntimeHost } from "./host.ts";
 import { findOomKill } from "./kernel-log.ts";
@@ -73,14 +73,7 @@ async function waitForEnd(identity: ProcessIdentity, signal: AbortSignal): Promi
   const opened = openProcess(identity);
   if (!opened) return;
   await using process = opened;
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    await Promise.race([process.exited, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
+  await untilAborted(process.exited, signal);
 }
 
 /** Milliseconds pass between init's end and the file: looking again soon is cheaper than a watch on the directory. */

@@ -1,7 +1,7 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isAlive, openProcess, processIdentity, readFileBounded } from "../../native/index.ts";
+import { findProcesses, isAlive, openProcess, processIdentity, readFileBounded } from "../../native/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import { processesIn } from "./cgroup-processes.ts";
@@ -80,18 +80,14 @@ interface Stray extends ProcessIdentity {
   readonly containerId: string;
 }
 
-async function findStrays(directory: string): Promise<readonly Stray[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const found = await Promise.all(
-    pids.map(async (pid): Promise<readonly Stray[]> => {
-      const identity = await processIdentity(pid);
-      const commandLine = await readFileBounded(`/proc/${pid}/cmdline`, maxCommandLineBytes).catch(() => undefined);
-      const [, command, pidFile, ...others] = commandLine?.toString("utf8").split("\0").slice(0, -1) ?? [];
-      if (!identity || command !== "follow" || !pidFile?.startsWith(`${directory}/`)) return [];
-      return [{ ...identity, containerId: others.at(-1) ?? "" }];
-    }),
-  );
-  return found.flat();
+function findStrays(directory: string): Promise<readonly Stray[]> {
+  return findProcesses(async (pid) => {
+    const identity = await processIdentity(pid);
+    const commandLine = await readFileBounded(`/proc/${pid}/cmdline`, maxCommandLineBytes).catch(() => undefined);
+    const [, command, pidFile, ...others] = commandLine?.toString("utf8").split("\0").slice(0, -1) ?? [];
+    if (!identity || command !== "follow" || !pidFile?.startsWith(`${directory}/`)) return undefined;
+    return { ...identity, containerId: others.at(-1) ?? "" };
+  });
 }
 
 async function endStray({ states, log }: Pick<RuntimeHost, "states" | "log">, stray: Stray): Promise<void> {

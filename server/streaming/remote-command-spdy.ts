@@ -1,9 +1,10 @@
 import type { Duplex } from "node:stream";
 import { finished } from "node:stream/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
+import { untilAborted } from "../../native/index.ts";
 import type { CommandProtocol } from "./protocols.ts";
 import type { CommandChannels } from "./remote-command.ts";
-import { type StreamSession, untilAborted } from "./session.ts";
+import type { StreamSession } from "./session.ts";
 import { createSpdyConnection, defaultSpdyLimits, type SpdyConnection } from "./spdy/connection.ts";
 import { type CommandStatus, encodeStatus } from "./status.ts";
 
@@ -61,7 +62,7 @@ export async function openSpdyChannels(
     reject(new CriError(Code.DeadlineExceeded, "timed out waiting for client to create streams"));
   }, timeoutMs);
   try {
-    await untilAborted(session.call.signal, complete);
+    await untilAborted(complete, session.call.signal);
   } finally {
     clearTimeout(timer);
   }

@@ -1,8 +1,9 @@
 import type { Readable, Writable } from "node:stream";
 import type { Call } from "../../cri-api/index.ts";
+import { untilAborted } from "../../native/index.ts";
 import type { ProcessStreams, TerminalSize } from "./backend.ts";
 import { type OutputPolicy, pumpOutput } from "./output-pump.ts";
-import { type StreamSession, untilAborted } from "./session.ts";
+import type { StreamSession } from "./session.ts";
 import { type CommandStatus, statusOfExit, statusOfFailure } from "./status.ts";
 import { createSizeReader } from "./terminal-size.ts";
 
@@ -48,7 +49,7 @@ async function serveCommand(
     copyOutput(streams.stderr, channels.stderr, policy, streams.exited),
   ]);
   outputs.catch((error: Error) => session.end(error)); // it takes no output, so it would take no status either
-  const [exit] = await untilAborted(call.signal, Promise.all([streams.exited, outputs]));
+  const [exit] = await untilAborted(Promise.all([streams.exited, outputs]), call.signal);
   return statusOfExit(exit);
 }
 

@@ -51,16 +51,3 @@ export function createSession(parts: {
     },
   };
 }
-
-/** Rejects with the signal's reason when it comes before the promise. */
-export async function untilAborted<Value>(signal: AbortSignal, promise: Promise<Value>): Promise<Value> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-}
