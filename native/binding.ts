@@ -26,7 +26,7 @@ export interface Addon {
   rearm(fd: number, token: number, events: number): Result;
   unwatch(fd: number): Result;
 
-  reap(pidfd: number): Result;
+  reap(token: number, pidfd: number): Result;
   pidfdOpen(pid: number): Result;
   pidfdSignal(pidfd: number, signal: number): Result;
   signalGroup(processGroup: number, signal: number): Result;

@@ -26,7 +26,7 @@ const shapes = {
   watch: ["fd", "number", "number"],
   rearm: ["fd", "number", "number"],
   unwatch: ["fd"],
-  reap: ["fd"],
+  reap: ["token", "fd"],
   pidfdOpen: ["number"],
   pidfdSignal: ["fd", "number"],
   signalGroup: ["number", "number"],

@@ -20,7 +20,7 @@ export interface Watch {
 }
 
 /** Quick jobs, and starting programs, must not stand in line behind slow ones (deleting a tree of a million files). */
-export type Lane = "quick" | "start" | "slow" | "bulk";
+export type Lane = "quick" | "start" | "reap" | "slow" | "bulk";
 
 /** The addon of this thread and the one way its threads report back. */
 export interface Machine {
@@ -83,6 +83,7 @@ function createMachine(addon: Addon): Machine {
   const lanes: Readonly<Record<Lane, Semaphore>> = {
     quick: createSemaphore(16),
     start: createSemaphore(16),
+    reap: createSemaphore(4),
     slow: createSemaphore(24),
     bulk: createSemaphore(4),
   };

@@ -3,18 +3,22 @@ import { run } from "./run.ts";
 
 const index = JSON.stringify(new URL("index.ts", import.meta.url).href);
 /* Field 19 of a thread's stat is its niceness; names of threads may hold blanks and brackets. */
-const readNiceness = `process.getBuiltinModule("node:fs").readFileSync("/proc/thread-self/stat", "utf8").split(") ").at(-1).split(" ")[16]`;
+const readNiceness = `(thread) => process.getBuiltinModule("node:fs").readFileSync("/proc/" + thread + "/stat", "utf8").split(") ").at(-1).split(" ")[16]`;
 const source = `
+  import { readdirSync } from "node:fs";
   import { Worker } from "node:worker_threads";
   import { raisePriority, run } from ${index};
-  const isAllowed = raisePriority();
-  const worker = new Worker(${JSON.stringify(`process.getBuiltinModule("node:worker_threads").parentPort.postMessage(${readNiceness})`)}, { eval: true });
+  const nicenessOf = ${readNiceness};
+  const isAllowed = await raisePriority();
+  const threads = readdirSync("/proc/self/task");
+  const ofProcess = new Set(threads.map((thread) => nicenessOf("self/task/" + thread)));
+  const worker = new Worker(${JSON.stringify(`process.getBuiltinModule("node:worker_threads").parentPort.postMessage((${readNiceness})("thread-self"))`)}, { eval: true });
   const inWorker = await new Promise((resolve) => worker.once("message", resolve));
   const { stdout } = await run({ argv: ["/usr/bin/nice"], env: {}, signal: AbortSignal.timeout(10_000) });
-  console.log(isAllowed, ${readNiceness}, inWorker, String(stdout).trim());
+  console.log(isAllowed, threads.length > 5, ...ofProcess, inWorker, String(stdout).trim());
 `;
 
-/** In a Node of its own: whether it was allowed, and the niceness of its thread, of a worker's, and of a program. */
+/** In a Node of its own: whether it was allowed, and the niceness of its threads, of a worker's, and of a program. */
 async function raise(launcher: readonly [string, ...string[]]): Promise<string> {
   const { stdout, stderr } = await run({
     argv: [...launcher, process.execPath, "--input-type=module", "-e", source],
@@ -24,14 +28,16 @@ async function raise(launcher: readonly [string, ...string[]]): Promise<string> 
   return `${stdout.toString()}${stderr.toString()}`;
 }
 
-test("this thread comes first, and what it starts does not", async () => {
-  expect(await raise(["/usr/bin/env"])).toBe("true -10 0 0\n");
+test("this process comes first, and what it starts does not", async () => {
+  expect(await raise(["/usr/bin/env"])).toBe("true true -10 0 0\n");
 });
 
 test("a priority that the process was given stays", async () => {
-  expect(await raise(["/usr/bin/nice", "-n", "3"])).toBe("true 3 3 3\n");
+  expect(await raise(["/usr/bin/nice", "-n", "3"])).toBe("true true 3 3 3\n");
 });
 
 test("without CAP_SYS_NICE nothing changes", async () => {
-  expect(await raise(["/usr/bin/setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"])).toBe("false 0 0 0\n");
+  expect(await raise(["/usr/bin/setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"])).toBe(
+    "false true 0 0 0\n",
+  );
 });

@@ -43,9 +43,9 @@ export interface Child {
   readonly stdio: readonly (Socket | undefined)[];
   /** Resolves when the child has ended and been reaped; never rejects. */
   readonly exited: Promise<ExitStatus>;
-  /** Sends a signal to this very process; does nothing once it has been reaped. */
+  /** Sends a signal to this very process; does nothing once that has ended. */
   kill(signal: number): void;
-  /** Sends a signal to the process group led by the child; does nothing once the child has been reaped. */
+  /** Sends a signal to the process group led by the child; does nothing once the child has ended. */
   killGroup(signal: number): void;
 }
 
@@ -118,32 +118,36 @@ async function startChild(
   return { pid: output.readInt32LE(), pidfd: value };
 }
 
-/** 255 stands for a status that somebody else took from us, which only a debugger could. */
-function toExitStatus(status: number): ExitStatus {
-  if (status >= 256) return { kind: "signaled", signal: status - 256 };
-  return { kind: "exited", code: status < 0 ? 255 : status };
+async function reap({ addon, job }: Machine, pidfd: number): Promise<ExitStatus> {
+  try {
+    const { value } = await job("reap", undefined, (native, token) => native.reap(token, pidfd));
+    return value >= 256 ? { kind: "signaled", signal: value - 256 } : { kind: "exited", code: value };
+  } catch {
+    return { kind: "exited", code: 255 }; // somebody else took it from us, which only a debugger could
+  } finally {
+    addon.close(pidfd);
+  }
 }
 
-function makeChild({ addon, watch }: Machine, { pid, pidfd }: Started, stdio: Child["stdio"]): Child {
+function makeChild(machine: Machine, { pid, pidfd }: Started, stdio: Child["stdio"]): Child {
+  const { addon } = machine;
   const { promise, resolve } = Promise.withResolvers<ExitStatus>();
-  let isReaped = false;
-  const exitWatch = watch(pidfd, readable, () => {
-    const status = addon.reap(pidfd);
-    // Until here the pid could not be given to another process; from here on no signal is sent.
-    isReaped = true;
+  let hasEnded = false;
+  const exitWatch = machine.watch(pidfd, readable, () => {
+    // Until it is reaped its pid cannot be given to another process; from here on no signal is sent.
+    hasEnded = true;
     exitWatch.stop();
-    addon.close(pidfd);
-    resolve(toExitStatus(status));
+    resolve(reap(machine, pidfd));
   });
   return {
     pid,
     stdio,
     exited: promise,
     kill: (signal) => {
-      if (!isReaped) addon.pidfdSignal(pidfd, signal);
+      if (!hasEnded) addon.pidfdSignal(pidfd, signal);
     },
     killGroup: (signal) => {
-      if (!isReaped) addon.signalGroup(pid, signal);
+      if (!hasEnded) addon.signalGroup(pid, signal);
     },
   };
 }

@@ -76,7 +76,7 @@ async function serve(config: Config): Promise<void> {
     const { createNotify } = await import("./notify.ts");
     const { startWatchdog } = await import("./watchdog.ts");
     const { openRooms } = await import("./wiring.ts");
-    if (!raisePriority()) log.info({}, "answers may wait for a processor while pods start: no CAP_SYS_NICE");
+    if (!(await raisePriority())) log.info({}, "answers may wait for a processor while pods start: no CAP_SYS_NICE");
     const notify = createNotify(environment, log);
     const daemon = await startDaemon({
       socket,

@@ -1,4 +1,5 @@
 /* Children, pidfds and the small descriptors around them. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
@@ -175,17 +176,25 @@ static napi_value js_spawn(napi_env env, napi_callback_info info) {
   return job_start(job, &args);
 }
 
-/* reap(pidfd): code, or 256 + signal; -EAGAIN while the child runs. */
+static void run_reap(struct job *job) {
+  siginfo_t status;
+  memset(&status, 0, sizeof status);
+  if (waitid(P_PIDFD, (id_t)job->numbers[0], &status, WEXITED | WNOHANG) < 0)
+    job_fail(job, "waitid", errno);
+  else if (status.si_pid == 0)
+    job_fail(job, "waitid", EAGAIN);
+  else
+    job->result = status.si_code == CLD_EXITED ? status.si_status : 256 + status.si_status;
+}
+
+/* reap(token, pidfd): a job, for the kernel may take tens of ms; code, or 256 + signal; -EAGAIN while the child runs. */
 static napi_value js_reap(napi_env env, napi_callback_info info) {
   struct args args;
   args_read(&args, env, info);
-  int pidfd = args_fd(&args, 0);
-  if (args.error != 0) return args_answer(&args, 0);
-  siginfo_t status;
-  memset(&status, 0, sizeof status);
-  if (waitid(P_PIDFD, (id_t)pidfd, &status, WEXITED | WNOHANG) < 0) return args_answer(&args, -errno);
-  if (status.si_pid == 0) return args_answer(&args, -EAGAIN);
-  return args_answer(&args, status.si_code == CLD_EXITED ? status.si_status : 256 + status.si_status);
+  struct job *job = job_create(&args, run_reap);
+  int64_t pidfd = args_fd(&args, 1);
+  if (job != NULL) job->numbers[0] = pidfd;
+  return job_start(job, &args);
 }
 
 static napi_value js_pidfd_open(napi_env env, napi_callback_info info) {
@@ -231,13 +240,33 @@ struct scheduling {
 /* SCHED_FLAG_RESET_ON_FORK. A short slice is an early deadline: who wakes with one does not wait for others' ends. */
 enum { reset_on_fork = 1, shortest_slice_ns = 100 * 1000 };
 
-/* raisePriority(nice): of this thread; what it starts begins at 0 again. A priority that was chosen before stays. */
+/* Threads that end meanwhile are passed over. */
+static int for_each_thread(int (*work)(pid_t thread, int value), int value) {
+  DIR *threads = opendir("/proc/self/task");
+  if (threads == NULL) return -errno;
+  int result = 0;
+  for (struct dirent *entry; (entry = readdir(threads)) != NULL;) {
+    pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
+    if (thread > 0 && work(thread, value) < 0 && errno != ESRCH) result = -errno;
+  }
+  closedir(threads);
+  return result;
+}
+
+static int set_niceness(pid_t thread, int nice_value) { return setpriority(PRIO_PROCESS, (id_t)thread, nice_value); }
+
+/*
+ * raisePriority(nice): of every thread there is, since this one waits for the others' locks: V8's, libuv's and the
+ * poller. What this one starts from here on begins at 0 again. A priority that was chosen before stays.
+ */
 static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
   struct args args;
   args_read(&args, env, info);
   int nice_value = (int)args_integer(&args, 0, -20, -1);
   if (args.error != 0 || sched_getscheduler(0) != SCHED_OTHER || getpriority(PRIO_PROCESS, 0) != 0)
     return args_answer(&args, 0);
+  int result = for_each_thread(set_niceness, nice_value);
+  if (result < 0) return args_answer(&args, result);
   const struct scheduling wanted = {
       .size = sizeof wanted,
       .policy = SCHED_OTHER,
