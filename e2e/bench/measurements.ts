@@ -1,3 +1,5 @@
+import { quantile } from "../harness/quantile.ts";
+
 /** What was measured of one server (or of the floor): values by step, in the order they were taken. */
 export interface Recorder {
   /** Runs a step and records how many milliseconds it took; a step that throws is not recorded. */
@@ -50,13 +52,4 @@ export function summarize(values: readonly number[]): Summary | undefined {
   const [min] = sorted;
   if (min === undefined) return undefined;
   return { count: sorted.length, min, median: quantile(sorted, 0.5), p95: quantile(sorted, 0.95) };
-}
-
-/** The value below which a share of all lies, interpolated between the two nearest ranks; NaN of nothing. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const rank = (sorted.length - 1) * share;
-  const below = sorted[Math.floor(rank)] ?? Number.NaN;
-  const above = sorted[Math.ceil(rank)] ?? Number.NaN;
-  return below + (above - below) * (rank - Math.floor(rank));
 }

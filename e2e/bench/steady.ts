@@ -1,6 +1,7 @@
 import type { CriClient } from "../harness/cri-client.ts";
+import { quantile } from "../harness/quantile.ts";
 import type { Contestant } from "./contestant.ts";
-import { quantile, type Recorder } from "./measurements.ts";
+import type { Recorder } from "./measurements.ts";
 import { findManagers } from "./processes.ts";
 
 const listEveryMs = 1_000;
