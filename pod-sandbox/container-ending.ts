@@ -7,7 +7,7 @@ import type { Container, ContainerIn, Ending, LiveContainer } from "./container.
  * clock was set back.
  */
 export function endContainer(container: LiveContainer, ending: Ending): ContainerIn<"exited"> {
-  const { init: _init, monitor: _monitor, killAtNs: _killAtNs, ...kept } = container;
+  const { init: _init, monitor: _monitor, killAtNs: _killAtNs, wantedResources: _wanted, ...kept } = container;
   const finishedAtNs = ending.finishedAtNs < ending.startedAtNs ? ending.startedAtNs : ending.finishedAtNs;
   const exited = { ...kept, ...ending, finishedAtNs, state: "exited" } as const;
   return container.state === "created" ? advanceContainer(container, exited) : advanceContainer(container, exited);

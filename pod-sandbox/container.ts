@@ -16,6 +16,8 @@ interface ContainerBase {
   readonly logPath: string;
   /** As set at create and by UpdateContainerResources, never read back from cgroups: values must round-trip. */
   readonly resources: cri.LinuxContainerResources;
+  /** What the update under way makes of them; absent while there is none. */
+  readonly wantedResources?: cri.LinuxContainerResources | undefined;
   readonly stopSignal: number;
 }
 

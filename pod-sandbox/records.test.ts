@@ -49,6 +49,7 @@ const all: readonly Container[] = [
   inCreated(creating),
   { ...created, state: "running", startedAtNs: 5n },
   { ...created, state: "running", startedAtNs: 5n, killAtNs: 1_234_567_890n },
+  { ...created, state: "running", startedAtNs: 5n, wantedResources: { ...creating.resources, cpuShares: 512n } },
   endContainer(created, ending),
 ];
 

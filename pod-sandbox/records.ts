@@ -50,6 +50,7 @@ const containerBase = {
   imageRef: v.string(),
   logPath: v.string(),
   resources: v.unknown(),
+  wantedResources: v.optional(v.unknown()),
   stopSignal: int,
 };
 const resolved = { user: v.object({ uid: int, gid: int, supplementalGroups: v.array(int) }) };
@@ -84,6 +85,7 @@ export function sandboxFormat(codecs: JsonCodecs): RecordFormat<Sandbox> {
 }
 
 export function containerFormat(codecs: JsonCodecs): RecordFormat<Container> {
+  const limits = codecs.LinuxContainerResources;
   return {
     kind: "container",
     isVisible: (container) => container.state !== "creating",
@@ -92,14 +94,17 @@ export function containerFormat(codecs: JsonCodecs): RecordFormat<Container> {
       toText({
         ...container,
         config: codecs.ContainerConfig.toJson(container.config),
-        resources: codecs.LinuxContainerResources.toJson(container.resources),
+        resources: limits.toJson(container.resources),
+        ...(container.wantedResources && { wantedResources: limits.toJson(container.wantedResources) }),
       }),
     parse(text) {
-      const { schemaVersion: _version, config, resources, ...record } = parseRecord(containerSchema, text);
+      const { config, resources, wantedResources, ...rest } = parseRecord(containerSchema, text);
+      const { schemaVersion: _version, ...record } = rest;
       return {
         ...record,
         config: codecs.ContainerConfig.fromJson(config),
-        resources: codecs.LinuxContainerResources.fromJson(resources),
+        resources: limits.fromJson(resources),
+        ...(wantedResources !== undefined && { wantedResources: limits.fromJson(wantedResources) }),
       };
     },
   };

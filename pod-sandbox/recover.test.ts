@@ -78,6 +78,39 @@ describe("recover", () => {
     expect(host.containers.get(container.id)?.state).toBe("running");
   });
 
+  describe("after an update that the daemon died in", () => {
+    async function leaveUpdate(): Promise<ContainerIn<"running">> {
+      const created = await leaveContainer(await startProcess());
+      const wantedResources = { ...created.resources, memoryLimitInBytes: 1n << 26n };
+      const container = { ...created, state: "running", startedAtNs: 7n, wantedResources } as const;
+      await host.containers.save(container);
+      return container;
+    }
+    const updatesOf = (id: string): readonly string[] => host.runtime.journal.filter((line) => line === `update ${id}`);
+
+    it("goes on with it before it answers", async () => {
+      const { id, wantedResources } = await leaveUpdate();
+      await recover(host);
+      expect(updatesOf(id)).toHaveLength(1);
+      expect(host.containers.get(id)).toMatchObject({ resources: wantedResources, wantedResources: undefined });
+    });
+
+    it("puts the limits back where they can no longer be had", async () => {
+      const { id, resources } = await leaveUpdate();
+      host.runtime.failNext("update", new Error("more is in use"));
+      await recover(host);
+      expect(updatesOf(id)).toHaveLength(2);
+      expect(host.containers.get(id)).toMatchObject({ resources, wantedResources: undefined });
+    });
+
+    it("keeps it for the next start while nothing can be set", async () => {
+      const { id, resources, wantedResources } = await leaveUpdate();
+      Object.assign(host.runtime, { update: () => Promise.reject(new Error("no runtime")) });
+      await recover(host);
+      expect(host.containers.get(id)).toMatchObject({ resources, wantedResources });
+    });
+  });
+
   it("lets no container end before it started", async () => {
     const container = await leaveContainer();
     await host.containers.save(container);

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isAlive, untilAborted } from "../native/index.ts";
 import { nowNs } from "./clock.ts";
 import { endContainer, endingOf } from "./container-ending.ts";
+import { finishUpdate } from "./container-update-resources.ts";
 import { advanceContainer, isLive } from "./container.ts";
 import type { Container, LiveContainer } from "./container.ts";
 import type { Host } from "./host.ts";
@@ -17,6 +18,8 @@ import type { Sandbox, SandboxIn } from "./sandbox.ts";
 const leftoverPatienceMs = 10_000;
 /** A monitor that lives has at most 10 s to tell the exit of a container that ended. */
 const exitPatienceMs = 15_000;
+/** An update goes on behind the answers where its runtime hangs. */
+const updatePatienceMs = 10_000;
 /** When nobody is left who saw how a process ended. */
 const unknownExitCode = 255;
 
@@ -45,7 +48,10 @@ async function recoverContainer(container: Container, host: Host): Promise<void>
   if (!(await exists(containerPathsOf(host.layout, container.id).bundle))) return await endByReboot(container, host);
   const live = await startedMeanwhile(container, host);
   host.exits.watch(live);
-  if (isAlive(live.init)) return host.stops.resume(live);
+  if (isAlive(live.init)) {
+    host.stops.resume(live);
+    return await finishUpdate(live.id, AbortSignal.timeout(updatePatienceMs), host);
+  }
   // Its exit is on disk: no answer before it is known.
   await untilAborted(host.exits.ended(live.id), AbortSignal.timeout(exitPatienceMs));
 }

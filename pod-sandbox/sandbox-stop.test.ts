@@ -5,7 +5,7 @@ import { Code } from "../cri-api/index.ts";
 import { removeContainer } from "./container-remove.ts";
 import { startContainer } from "./container-start.ts";
 import { updateContainerResources } from "./container-update-resources.ts";
-import type { ContainerIn } from "./container.ts";
+import type { Container, ContainerIn } from "./container.ts";
 import { containerPathsOf, sandboxPathsOf } from "./layout.ts";
 import { removePodSandbox } from "./sandbox-remove.ts";
 import { stopPodSandbox } from "./sandbox-stop.ts";
@@ -189,10 +189,33 @@ describe("UpdateContainerResources", () => {
 
   it("takes the limits back when it cannot write them down", async () => {
     const { id, resources } = await addContainer("web");
-    Object.assign(host.containers, { update: () => Promise.reject(new Error("disk full")) });
+    const write = host.containers.update.bind(host.containers);
+    const fails = (_id: string, change: (current: Container) => Container): Promise<Container | undefined> => {
+      const current = host.containers.get(id);
+      const isEnd = current !== undefined && change(current).wantedResources === undefined;
+      return isEnd ? Promise.reject(new Error("disk full")) : write(id, change);
+    };
+    Object.assign(host.containers, { update: fails });
     await expect(update(id, { cpuShares: 512n })).rejects.toThrow("disk full");
     expect(host.containers.get(id)?.resources).toEqual(resources);
     expect(host.runtime.journal.filter((line) => line === `update ${id}`)).toHaveLength(2);
+    Reflect.deleteProperty(host.containers, "update");
+  });
+
+  it("writes down what is wanted before anything is set, and tells of it after", async () => {
+    const { id, resources } = await addContainer("web");
+    let meanwhile: Container | undefined;
+    Object.assign(host.runtime, { update: async () => void (meanwhile = host.containers.get(id)) });
+    await update(id, { cpuShares: 512n });
+    expect(meanwhile).toMatchObject({ resources, wantedResources: { cpuShares: 512n } });
+    expect(host.containers.get(id)).toMatchObject({ resources: { cpuShares: 512n }, wantedResources: undefined });
+  });
+
+  it("changes nothing when it cannot write down what is wanted", async () => {
+    const { id } = await addContainer("web");
+    Object.assign(host.containers, { update: () => Promise.reject(new Error("disk full")) });
+    await expect(update(id, { cpuShares: 512n })).rejects.toThrow("disk full");
+    expect(host.runtime.journal).not.toContain(`update ${id}`);
     Reflect.deleteProperty(host.containers, "update");
   });
 });

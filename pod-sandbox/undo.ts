@@ -30,11 +30,11 @@ export function tellFailedUndo(log: Logger, id: string, thrown: SuppressedError)
   log.warn({ id, errs }, "a failed create is not undone yet; its retry or its pod's end goes on with it");
 }
 
-/** Brings a record up to date with an undo. A failure must not hide why there was an undo; the next start clears it. */
+/** Brings a record up to date with an undo. A failure must not hide why there was an undo; the next start goes on with it. */
 export async function noteUndo(log: Logger, id: string, write: () => Promise<unknown>): Promise<void> {
   try {
     await write();
   } catch (thrown) {
-    log.error({ id, err: String(thrown) }, "record of a failed create not brought up to date");
+    log.error({ id, err: String(thrown) }, "record not brought up to date with an undo");
   }
 }

@@ -46,6 +46,7 @@ async function compareOnce(daemon: Daemon, empty: Traces): Promise<readonly stri
     ...findOrphans({ empty, traces, ids, members, leases, records, daemon }),
     ...answers.pods.flatMap((pod) => doubtPod(pod, traces, leases)),
     ...answers.containers.flatMap((container) => doubtContainer(container, members)),
+    ...(await Promise.all(answers.containers.map(doubtLimit))).flat(),
     ...doubtLeases(leases, answers, traces),
   ];
 }
@@ -167,6 +168,22 @@ function doubtContainer(
     return processes.length === 0 ? [] : [`container ${status.id} has exited and has processes ${processes.join(" ")}`];
   }
   return processes.includes(pid) ? [] : [`container ${status.id} is ${status.state} without its process ${pid}`];
+}
+
+/** What a cgroup without a limit says is out of any machine's reach. */
+const leastUnlimited = 1n << 60n;
+
+async function doubtLimit({ status, pid }: Answers["containers"][number]): Promise<readonly string[]> {
+  const cgroups = pid > 0 ? await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "") : "";
+  const [, hierarchy, group] = /^\d+:(memory|):(.*berth-.*)$/mu.exec(cgroups) ?? [];
+  if (hierarchy === undefined || group === undefined) return [];
+  const file = hierarchy === "" ? "memory.max" : "memory.limit_in_bytes";
+  const text = await readFile(path.join("/sys/fs/cgroup", hierarchy, group, file), "utf8").catch(() => undefined);
+  if (text === undefined) return []; // it has just ended
+  const limit = text === "max\n" ? leastUnlimited : BigInt(text.trim());
+  const told = status.resources?.linux?.memoryLimitInBytes || leastUnlimited;
+  const isSame = limit === told || (limit >= leastUnlimited && told >= leastUnlimited);
+  return isSame ? [] : [`container ${status.id} has a memory limit of ${limit} bytes, its status tells of ${told}`];
 }
 
 function doubtLeases(leases: ReadonlyMap<string, string>, { pods }: Answers, traces: Traces): readonly string[] {
