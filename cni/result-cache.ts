@@ -1,9 +1,8 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, readdir, rename, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { Code, CriError, errnoOf } from "../cri-api/index.ts";
-import { readFileBounded } from "../native/index.ts";
+import { readFileBounded, removeFiles, writeFileAtomically } from "../native/index.ts";
 import type { CniArgs } from "./attachment.ts";
 import { type JsonObject, parseJsonObject } from "./json.ts";
 
@@ -58,10 +57,7 @@ export function createResultCache(cacheDir: string): ResultCache {
   const directory = join(cacheDir, "results");
   return {
     async write(entry) {
-      await explained(entry, "recorded", async () => {
-        await mkdir(directory, { recursive: true, mode: 0o700 });
-        await replaceFile(directory, nameOf(entry), serialize(entry));
-      });
+      await explained(entry, "recorded", () => replaceFile(directory, nameOf(entry), serialize(entry)));
     },
     async find(containerId, ifName) {
       const suffix = `-${containerId}-${ifName}`;
@@ -80,10 +76,10 @@ export function createResultCache(cacheDir: string): ResultCache {
       const entries = await Promise.all(names.map((name) => readEntry(directory, name, undefined)));
       return entries.filter(isPresent);
     },
-    remove: (entry) => explained(entry, "forgotten", () => removeFile(join(directory, nameOf(entry)))),
+    remove: (entry) => explained(entry, "forgotten", () => removeFiles([join(directory, nameOf(entry))])),
     async sweep() {
       const names = (await listNames(directory)).filter((name) => /^\..+\.[0-9a-f]+\.tmp$/.test(name));
-      await Promise.all(names.map((name) => removeFile(join(directory, name))));
+      await removeFiles(names.map((name) => join(directory, name)));
     },
   };
 }
@@ -148,24 +144,18 @@ async function readEntry(
 }
 
 /**
- * Whole or not at all for whoever reads, but not forced to the disk, which would cost RunPodSandbox 6 ms: a power cut
- * ends the attachments too, and DEL then works with the present network, as after any loss of this cache.
+ * Not forced to the disk, which would cost RunPodSandbox 6 ms: a power cut ends the attachments too, and DEL then works
+ * with the present network, as after any loss of this cache.
  */
 async function replaceFile(directory: string, name: string, text: string): Promise<void> {
-  const aside = join(directory, `.${name}.${randomBytes(6).toString("hex")}.tmp`);
+  const replace = (): Promise<void> => writeFileAtomically(join(directory, name), text, { survives: "kill" });
   try {
-    await writeFile(aside, text, { mode: 0o600, flag: "wx" });
-    await rename(aside, join(directory, name));
+    await replace();
   } catch (thrown) {
-    await removeFile(aside);
-    throw thrown;
-  }
-}
-
-async function removeFile(path: string): Promise<void> {
-  await unlink(path).catch((thrown: unknown) => {
     if (errnoOf(thrown) !== "ENOENT") throw thrown;
-  });
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await replace();
+  }
 }
 
 function tryParse(bytes: Buffer): JsonObject | undefined {

@@ -1,5 +1,6 @@
 import type {
   bindMount,
+  makeFolders,
   measureTree,
   mountOverlay,
   readFileBounded,
@@ -16,6 +17,7 @@ import type {
 /** What the image service needs of the machine; `native` has all of it. */
 export interface ImageHost {
   readonly bindMount: typeof bindMount;
+  readonly makeFolders: typeof makeFolders;
   readonly measureTree: typeof measureTree;
   readonly mountOverlay: typeof mountOverlay;
   readonly unmount: typeof unmount;

@@ -1,10 +1,10 @@
-import { access, chmod, chown, mkdir, mkdtemp, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readFile, rmdir, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 
 import * as v from "valibot";
 
 import { Code, CriError } from "../cri-api/index.ts";
-import { NewerSchemaError, refuseNewerSchema, SyscallError } from "../native/index.ts";
+import { NewerSchemaError, type NewFolder, refuseNewerSchema, SyscallError } from "../native/index.ts";
 import { type Digest, isDigest } from "./digest.ts";
 import type { ImageHost } from "./host.ts";
 
@@ -74,12 +74,10 @@ export interface RootfsPlan extends RootfsView {
 }
 
 /** The container's root shows the attributes of the topmost folder, so that one is made like the image's. */
-async function makeUpper(path: string, topLayer: string | undefined, owner: RootfsOwner | undefined): Promise<void> {
-  const { uid, gid } = owner ?? { uid: 0, gid: 0 };
+async function upperFolder(home: RootfsHome, topLayer: string | undefined, view: RootfsView): Promise<NewFolder> {
+  const { uid, gid } = view.owner ?? { uid: 0, gid: 0 };
   const like = topLayer === undefined ? { mode: 0o755, uid, gid } : await stat(topLayer);
-  await mkdir(path);
-  await chown(path, like.uid, like.gid);
-  await chmod(path, like.mode & 0o7777);
+  return { path: home.upper, mode: like.mode & 0o7777, uid: like.uid, gid: like.gid };
 }
 
 /** The image's layers as the overlay is to see them. */
@@ -131,17 +129,19 @@ export async function mountVolume(
 
 /** Mounts the layers under a fresh writable one. */
 export async function mountRootfs(host: ImageHost, home: RootfsHome, plan: RootfsPlan): Promise<void> {
-  const { target, owner } = plan;
+  const { target } = plan;
   const work = join(home.path, "work");
   const empty = join(home.path, "lower");
-  await mkdir(home.path, { mode: 0o700 });
   const record = { schemaVersion, layers: plan.layers.map(({ diffId }) => diffId) };
-  await writeFile(join(home.path, recordName), JSON.stringify(record), { mode: 0o600 });
+  await host.makeFolders([{ path: home.path, mode: 0o700 }]);
+  await host.writeFileAtomically(join(home.path, recordName), JSON.stringify(record), { survives: "kill" });
   const lowerDirs = await mountLayers(host, home, plan);
-  await makeUpper(home.upper, lowerDirs[0], owner);
-  await mkdir(work, { mode: 0o700 });
-  if (lowerDirs.length === 0) await mkdir(empty); // an overlay needs a lower folder
-  await mkdir(target, { recursive: true, mode: 0o755 });
+  await host.makeFolders([
+    await upperFolder(home, lowerDirs[0], plan),
+    { path: work, mode: 0o700 },
+    { path: target, mode: 0o755 },
+    ...(lowerDirs.length === 0 ? [{ path: empty, mode: 0o755 }] : []), // an overlay needs a lower folder
+  ]);
   await host.mountOverlay({
     lowerDirs: lowerDirs.length === 0 ? [empty] : lowerDirs,
     upperDir: home.upper,
@@ -150,7 +150,7 @@ export async function mountRootfs(host: ImageHost, home: RootfsHome, plan: Rootf
     // No container outlives a power cut, so its syncs need not reach the disk, nor need its unmount wait for them.
     options: ["index=off", "volatile", ...labelOption(plan)],
   });
-  await unmountLayers(host, home, AbortSignal.timeout(unmountTimeoutMs));
+  if (plan.owner) await unmountLayers(host, home, AbortSignal.timeout(unmountTimeoutMs));
 }
 
 async function unmountLayers(host: ImageHost, home: RootfsHome, signal: AbortSignal): Promise<void> {

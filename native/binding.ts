@@ -102,10 +102,21 @@ export interface Addon {
     fds: readonly number[],
     flags: number,
   ): Result;
-  writeFile(token: number, folder: string, name: string, aside: string, data: Uint8Array, mode: number): Result;
+  writeFile(
+    token: number,
+    folder: string,
+    name: string,
+    aside: string,
+    data: Uint8Array,
+    mode: number,
+    isSynced: 0 | 1,
+  ): Result;
   readFile(token: number, path: string, root: string | null, limit: number): Result;
   resolvePath(token: number, path: string, root: string): Result;
   readFiles(token: number, paths: readonly string[], limit: number): Result;
+  /** Per path three 32-bit words: mode, uid, gid. */
+  makeFolders(token: number, paths: readonly string[], modesAndOwners: Uint8Array): Result;
+  removeFiles(token: number, paths: readonly string[]): Result;
   makeDirectories(token: number, root: string, path: string, mode: number, uid: number, gid: number): Result;
   writeFifo(token: number, path: string, data: Uint8Array): Result;
   removeTree(token: number, path: string): Result;

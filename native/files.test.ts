@@ -4,11 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import {
+  makeFolders,
   measureTree,
   mkdirInRoot,
   readFileBounded,
   readFileInRoot,
   readFilesBounded,
+  removeFiles,
   removeTree,
   resolveInRoot,
   spreadFolders,
@@ -45,9 +47,9 @@ describe("writeFileAtomically", () => {
     await expect(readdir(directory)).resolves.toEqual(["state.json"]);
   });
 
-  test("keeps the last of many writers whole", async () => {
+  test.each(["power cut", "kill"] as const)("keeps the last of many writers whole (%s)", async (survives) => {
     const texts = Array.from({ length: 40 }, (_, index) => String(index).repeat(10_000));
-    await Promise.all(texts.map((text) => writeFileAtomically(inside("contended"), text)));
+    await Promise.all(texts.map((text) => writeFileAtomically(inside("contended"), text, { survives })));
     expect(texts).toContain(await readFile(inside("contended"), "utf8"));
     await expect(readdir(directory)).resolves.toEqual(["contended"]);
   });
@@ -56,6 +58,45 @@ describe("writeFileAtomically", () => {
     await expect(writeFileAtomically(inside("none/x"), "")).rejects.toMatchObject({ code: "ENOENT", syscall: "open" });
     await mkdir(inside("folder/full"), { recursive: true });
     await expect(writeFileAtomically(inside("folder"), "")).rejects.toMatchObject({ syscall: "rename" });
+    await expect(readdir(directory)).resolves.toEqual(["folder"]);
+  });
+});
+
+describe("makeFolders", () => {
+  test("makes each with its mode, whatever the umask, parents first", async () => {
+    await makeFolders([
+      { path: inside("a"), mode: 0o1777 },
+      { path: inside("a/b"), mode: 0o710, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+    ]);
+    expect((await stat(inside("a"))).mode & 0o7777).toBe(0o1777);
+    expect(await stat(inside("a/b"))).toMatchObject({
+      mode: 0o40710,
+      uid: process.getuid?.(),
+      gid: process.getgid?.(),
+    });
+  });
+
+  test("stops at the first that it cannot make, and says which", async () => {
+    const folders = ["one", "one", "two"].map((name) => ({ path: inside(name), mode: 0o700 }));
+    await expect(makeFolders(folders)).rejects.toMatchObject({ syscall: "mkdir", code: "EEXIST", path: inside("one") });
+    await expect(readdir(directory)).resolves.toEqual(["one"]);
+    await expect(makeFolders([{ path: "here", mode: 0o700 }])).rejects.toMatchObject({ code: "EINVAL" });
+  });
+});
+
+describe("removeFiles", () => {
+  test("removes what is there and does not miss what is not", async () => {
+    await Promise.all(["a", "b", "kept"].map((name) => writeFile(inside(name), "")));
+    await symlink("kept", inside("link"));
+    await removeFiles(["a", "none", "b", "link"].map(inside));
+    await expect(readdir(directory)).resolves.toEqual(["kept"]);
+  });
+
+  test("tries all, and says which it could not remove", async () => {
+    await mkdir(inside("folder"));
+    await writeFile(inside("file"), "");
+    const removed = removeFiles([inside("folder"), inside("file")]);
+    await expect(removed).rejects.toMatchObject({ syscall: "unlink", code: "EISDIR", path: inside("folder") });
     await expect(readdir(directory)).resolves.toEqual(["folder"]);
   });
 });

@@ -6,22 +6,55 @@ import { getMachine } from "./events.ts";
 import { errno, requireAbsolute, SyscallError } from "./syscall-error.ts";
 
 /**
- * Replaces a file in one step that survives a power cut: written aside, fdatasync, rename, fsync of the folder. What a
- * crash may leave beside it is named `.NAME.HEX.tmp`.
+ * Replaces a file in one step, with a mode of 0600 unless said. It survives a power cut: written aside, fdatasync,
+ * rename, fsync of the folder. Where the end of this process is all that it has to survive, since what it tells of is
+ * gone with the power as well, the two syncs are left out, which take several ms where it lies on a disk. What is left
+ * beside it then is named `.NAME.HEX.tmp`.
  * @throws {SyscallError} ENOENT without the folder, ENOSPC, …
  */
 export async function writeFileAtomically(
   path: string,
   data: Uint8Array | string,
-  options: { readonly mode?: number } = {},
+  options: { readonly mode?: number; readonly survives?: "power cut" | "kill" } = {},
 ): Promise<void> {
   const folder = dirname(requireAbsolute("open", path));
   const name = basename(path);
   const aside = `.${name}.${randomBytes(6).toString("hex")}.tmp`;
   const bytes = typeof data === "string" ? Buffer.from(data) : data;
   await getMachine().job("quick", path, (addon, token) =>
-    addon.writeFile(token, folder, name, aside, bytes, options.mode ?? 0o600),
+    addon.writeFile(token, folder, name, aside, bytes, options.mode ?? 0o600, options.survives === "kill" ? 0 : 1),
   );
+}
+
+/** A folder to make; it is this process's user's unless said. */
+export interface NewFolder {
+  readonly path: string;
+  /** Whatever the umask. */
+  readonly mode: number;
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+const unchanged = 0xffff_ffff;
+
+/**
+ * Makes folders in one go, one after the other: later ones may lie in earlier ones.
+ * @throws {SyscallError} EEXIST, ENOENT without the parent, …; those before the one that failed are there then.
+ */
+export async function makeFolders(folders: readonly NewFolder[]): Promise<void> {
+  const paths = folders.map(({ path }) => requireAbsolute("mkdir", path));
+  const words = folders.flatMap(({ mode, uid, gid }) => [mode, uid ?? unchanged, gid ?? unchanged]);
+  const bytes = new Uint8Array(Uint32Array.from(words).buffer);
+  await getMachine().job("quick", undefined, (addon, token) => addon.makeFolders(token, paths, bytes));
+}
+
+/**
+ * Removes files in one go; absent is a success.
+ * @throws {SyscallError} the first that could not be removed; all are tried.
+ */
+export async function removeFiles(paths: readonly string[]): Promise<void> {
+  for (const path of paths) requireAbsolute("unlink", path);
+  await getMachine().job("quick", undefined, (addon, token) => addon.removeFiles(token, paths));
 }
 
 function isAbsence(thrown: unknown): boolean {

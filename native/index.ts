@@ -2,11 +2,14 @@ export { helperPath } from "./binding.ts";
 export { type CapabilitySets, cgroupLayout, type CgroupLayout, kernelCapabilities } from "./facts.ts";
 export { type DirectoryLock, lockDirectory } from "./directory-lock.ts";
 export {
+  makeFolders,
   measureTree,
   mkdirInRoot,
+  type NewFolder,
   readFileBounded,
   readFileInRoot,
   readFilesBounded,
+  removeFiles,
   removeTree,
   resolveInRoot,
   spreadFolders,

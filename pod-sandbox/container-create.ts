@@ -1,9 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { RootfsOwner } from "../image-service/index.ts";
-import { removeTree } from "../native/index.ts";
+import { makeFolders, removeTree } from "../native/index.ts";
 import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
 import { resolveCdiDevices } from "./cdi-devices.ts";
 import { createdAfter } from "./clock.ts";
@@ -126,7 +125,7 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
 
   undo.defer(() => removeTree(paths.bundle));
   const folders = needsVolumes(creation, host) ? [paths.bundle, paths.volumes] : [paths.bundle];
-  for (const folder of folders) await mkdir(folder, { mode: 0o700 });
+  await makeFolders(folders.map((path) => ({ path, mode: 0o700 })));
   await letPodRootThrough(creation.sandbox.config, folders);
 
   const selinux = selinuxLabelsOf(host, creation.sandbox, config.linux?.securityContext);

@@ -2,7 +2,13 @@ import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Logger } from "../cri-api/index.ts";
-import { createKeyedLock, NewerSchemaError, readFileBounded, writeFileAtomically } from "../native/index.ts";
+import {
+  createKeyedLock,
+  NewerSchemaError,
+  readFileBounded,
+  removeFiles,
+  writeFileAtomically,
+} from "../native/index.ts";
 
 /** A record must be read again by the next daemon, also when it has grown by what happens to its object. */
 const maxNewRecordBytes = 16 * 1024 * 1024;
@@ -156,7 +162,7 @@ class Store<T extends StoredObject> implements RecordStore<T> {
 
   remove(id: string): Promise<void> {
     return this.#lock.run(id, undefined, async () => {
-      await rm(this.#pathOf(id), { force: true });
+      await removeFiles([this.#pathOf(id)]);
       const record = this.#byId.get(id);
       this.#byId.delete(id);
       if (record && this.#idByName.get(record.name) === id) this.#idByName.delete(record.name);

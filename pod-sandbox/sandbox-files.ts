@@ -1,6 +1,6 @@
-import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import type { Call } from "../cri-api/index.ts";
-import { mountTmpfs, removeTree, unmount } from "../native/index.ts";
+import { mountTmpfs, readFilesBounded, removeTree, unmount, writeFileAtomically } from "../native/index.ts";
 import { resolvConfText } from "../oci/index.ts";
 import type { Host } from "./host.ts";
 import { exists } from "./layout.ts";
@@ -12,6 +12,8 @@ import { teardownDeadlineMs } from "./undo.ts";
 import { giveToPodRoot, podRootOf } from "./user-namespace.ts";
 
 const shmSizeBytes = 64 * 1024 * 1024;
+/** Of /etc/hosts, which ad blockers fill. */
+const maxHostFileBytes = 16 * 1024 * 1024 - 1;
 
 /** Makes what the pod's containers share as files: resolv.conf, hostname, hosts, and /dev/shm with the IPC namespace. */
 export async function writeSandboxFiles(
@@ -24,10 +26,15 @@ export async function writeSandboxFiles(
   const labels = selinuxLabelsOf(host, sandbox);
   const dns = config.dnsConfig;
   const resolvConf = dns ? resolvConfText(dns) : "";
-  await writeFile(paths.resolvConf, resolvConf || (await readHostFile("/etc/resolv.conf")), { mode: 0o644 });
-  await writeFile(paths.hostname, `${hostnameOf(sandbox)}\n`, { mode: 0o644 });
-  await copyFileIfThere("/etc/hosts", paths.hosts);
-  const files = [paths.resolvConf, paths.hostname, paths.hosts];
+  const [hostResolvConf, hostHosts] = await readFilesBounded(["/etc/resolv.conf", "/etc/hosts"], maxHostFileBytes);
+  const contents = new Map([
+    [paths.resolvConf, resolvConf || (hostResolvConf ?? "")],
+    [paths.hostname, `${hostnameOf(sandbox)}\n`],
+    [paths.hosts, hostHosts ?? "127.0.0.1\tlocalhost\n::1\tlocalhost\n"],
+  ]);
+  const write = writeFileAtomically;
+  await Promise.all([...contents].map(([path, text]) => write(path, text, { mode: 0o644, survives: "kill" })));
+  const files = [...contents.keys()];
   await giveToPodRoot(config, files);
   await labelFiles(call.signal, labels, files);
   if (namespaceOptionsOf(config).ipc === "NODE") return;
@@ -45,13 +52,4 @@ export async function removeSandboxFiles(paths: SandboxPaths): Promise<void> {
   if (!(await exists(paths.directory))) return;
   await unmount(paths.shm, { signal: AbortSignal.timeout(teardownDeadlineMs) });
   await removeTree(paths.directory);
-}
-
-async function readHostFile(path: string): Promise<string> {
-  return (await exists(path)) ? await readFile(path, "utf8") : "";
-}
-
-async function copyFileIfThere(source: string, target: string): Promise<void> {
-  if (await exists(source)) await copyFile(source, target);
-  else await writeFile(target, "127.0.0.1\tlocalhost\n::1\tlocalhost\n", { mode: 0o644 });
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
+import { makeFolders } from "../native/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
 import { createdAfter } from "./clock.ts";
 import { chooseRuntime } from "./host.ts";
@@ -93,8 +93,7 @@ async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): 
   await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
 
   undo.defer(() => removeSandboxFiles(paths));
-  // One by one: of a read-only disk, a recursive mkdir says that there is no such directory.
-  for (const folder of [paths.directory, paths.namespaces]) await mkdir(folder, { mode: 0o700 });
+  await makeFolders([paths.directory, paths.namespaces].map((path) => ({ path, mode: 0o700 })));
 
   undo.defer(() => unpinSandboxNamespaces(paths));
   await pinSandboxNamespaces(sandbox, paths);

@@ -4,6 +4,7 @@ import { createImageService } from "../image-service/index.ts";
 import type { ImageService } from "../image-service/index.ts";
 import {
   bindMount,
+  makeFolders,
   measureTree,
   mountOverlay,
   readFileBounded,
@@ -62,6 +63,7 @@ export async function openServices(parts: WiringParts): Promise<Services> {
       log,
       host: {
         bindMount,
+        makeFolders,
         measureTree,
         mountOverlay,
         unmount,

@@ -33,7 +33,7 @@ static int open_in_root(int root, const char *path, uint64_t flags) {
   return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
-/* strings: 0 folder, 1 final name, 2 name to write under first; numbers: 0 mode */
+/* strings: 0 folder, 1 final name, 2 name to write under first; numbers: 0 mode, 1 whether it is brought to the disk */
 static void write_aside(struct job *job, int folder) {
   int fd = openat(folder, job->strings[2], O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0) {
@@ -43,14 +43,15 @@ static void write_aside(struct job *job, int folder) {
   const char *step = NULL;
   if (fchmod(fd, (mode_t)job->numbers[0]) < 0) step = "fchmod";
   if (step == NULL && write_all(fd, job->data, job->data_length) < 0) step = "write";
-  if (step == NULL && fdatasync(fd) < 0) step = "fdatasync";
+  bool is_synced = job->numbers[1] != 0;
+  if (step == NULL && is_synced && fdatasync(fd) < 0) step = "fdatasync";
   if (step == NULL && renameat(folder, job->strings[2], folder, job->strings[1]) < 0) step = "rename";
   int error = errno;
   close(fd);
   if (step != NULL) {
     unlinkat(folder, job->strings[2], 0);
     job_fail(job, step, error);
-  } else if (fsync(folder) < 0) {
+  } else if (is_synced && fsync(folder) < 0) {
     job_fail(job, "fsync", errno);
   }
 }
@@ -70,7 +71,10 @@ static napi_value js_write_file(napi_env env, napi_callback_info info) {
   args_read(&args, env, info);
   struct job *job = job_create(&args, write_file);
   for (size_t i = 0; i < 3; i++) job_take_string(job, i, &args, 1 + i);
-  if (job != NULL) job->numbers[0] = args_integer(&args, 5, 0, 07777);
+  if (job != NULL) {
+    job->numbers[0] = args_integer(&args, 5, 0, 07777);
+    job->numbers[1] = args_integer(&args, 6, 0, 1);
+  }
   job_take_bytes(job, &args, 4);
   return job_start(job, &args);
 }
@@ -280,6 +284,57 @@ static napi_value js_make_directories(napi_env env, napi_callback_info info) {
   return job_start(job, &args);
 }
 
+/* A failure's output is the path it failed on. */
+static void fail_on(struct job *job, const char *step, int error, const char *path) {
+  job_fail(job, step, error);
+  job->output = (uint8_t *)strdup(path);
+  job->output_length = job->output == NULL ? 0 : strlen(path);
+}
+
+enum { fields_of_folder = 3 };
+
+/* list: paths; data: per path mode, uid and gid, 32 bits each */
+static void make_folders(struct job *job) {
+  for (size_t i = 0; i < job->list_length; i++) {
+    const char *path = job->list[i];
+    uint32_t fields[fields_of_folder];
+    memcpy(fields, job->data + i * sizeof fields, sizeof fields);
+    const char *step = NULL;
+    if (mkdir(path, 0700) < 0) step = "mkdir";
+    if (step == NULL && lchown(path, fields[1], fields[2]) < 0) step = "chown";
+    if (step == NULL && chmod(path, fields[0] & 07777) < 0) step = "chmod";
+    if (step == NULL) continue;
+    fail_on(job, step, errno, path);
+    return;
+  }
+}
+
+/* makeFolders(token, paths, modes and owners) */
+static napi_value js_make_folders(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, make_folders);
+  job_take_list(job, &args, 1);
+  job_take_bytes(job, &args, 2);
+  if (job != NULL && args.error == 0 && job->data_length != job->list_length * fields_of_folder * sizeof(uint32_t))
+    args.error = -EINVAL;
+  return job_start(job, &args);
+}
+
+/* list: paths. All are tried; the first that fails is told. */
+static void remove_files(struct job *job) {
+  for (size_t i = 0; i < job->list_length; i++)
+    if (unlink(job->list[i]) < 0 && errno != ENOENT && job->result == 0) fail_on(job, "unlink", errno, job->list[i]);
+}
+
+static napi_value js_remove_files(napi_env env, napi_callback_info info) {
+  struct args args;
+  args_read(&args, env, info);
+  struct job *job = job_create(&args, remove_files);
+  job_take_list(job, &args, 1);
+  return job_start(job, &args);
+}
+
 /* strings: 0 path */
 static void write_fifo(struct job *job) {
   int fd = open(job->strings[0], O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
@@ -355,6 +410,8 @@ const struct entry file_job_entries[] = {
     {"readFiles", js_read_files},
     {"resolvePath", js_resolve_path},
     {"makeDirectories", js_make_directories},
+    {"makeFolders", js_make_folders},
+    {"removeFiles", js_remove_files},
     {"writeFifo", js_write_fifo},
     {"removeTree", js_remove_tree},
     {"measureTree", js_measure_tree},

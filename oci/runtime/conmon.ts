@@ -1,4 +1,4 @@
-import { access, readdir, rm } from "node:fs/promises";
+import { access, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
@@ -7,6 +7,7 @@ import {
   connectThroughRelay,
   openProcess,
   readFileBounded,
+  removeFiles,
   resolveForeignPaths,
   writeFifo,
 } from "../../native/index.ts";
@@ -81,7 +82,7 @@ async function endConmon(bundle: string, graceMs: number): Promise<void> {
       await Promise.race([process.exited, sleep(killDeadlineMs)]);
     }
   }
-  await Promise.all(leftovers.map((name) => rm(join(bundle, name), { force: true })));
+  await removeFiles(leftovers.map((name) => join(bundle, name)));
 }
 
 /** The pid file may be of another boot or long stale; only a process that was told this bundle is ours to kill. */

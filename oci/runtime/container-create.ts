@@ -1,8 +1,8 @@
-import { chown, lstat, readlink, rm } from "node:fs/promises";
+import { chown, lstat, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { processIdentity, resolveForeignPaths } from "../../native/index.ts";
+import { processIdentity, removeFiles, resolveForeignPaths, writeFileAtomically } from "../../native/index.ts";
 import { readCgroupPaths } from "./cgroup-paths.ts";
 import { cgroupPathsOfSpec } from "./cgroup-processes.ts";
 import { destroyContainer } from "./container-delete.ts";
@@ -13,7 +13,6 @@ import { assertId } from "./state.ts";
 import { withSwapLimitOfItsOwn } from "./swap-limit.ts";
 import type { OciResources, Spec } from "../spec/oci-types.ts";
 import type { CreatedProcess, CreateProcess, HostUser } from "./types.ts";
-import { writeVolatile } from "./volatile-file.ts";
 
 /** Longer than any create that gets anywhere; kubelet's own patience is 2 minutes. */
 const createDeadlineMs = 110_000;
@@ -52,7 +51,7 @@ async function launch(
 ): Promise<{ readonly initPid: number; readonly monitor: ProcessIdentity | undefined }> {
   const { id, bundle, spec } = process;
   const config = JSON.stringify(withLimitsAsMeant(host, spec));
-  const prepare = (): Promise<void> => writeVolatile(join(bundle, "config.json"), config);
+  const prepare = (): Promise<void> => writeFileAtomically(join(bundle, "config.json"), config, { survives: "kill" });
   const deadline = AbortSignal.timeout(createDeadlineMs);
   const outcome = await host.monitor
     .launch(AbortSignal.any([signal, deadline]), { ...process, prepare })
@@ -102,7 +101,7 @@ async function undoCreate(host: RuntimeHost, process: CreateProcess): Promise<vo
   const cgroups = cgroupPathsOfSpec(spec.linux.cgroupsPath, id, host.cgroupMounts);
   await destroyContainer(host, AbortSignal.timeout(undoDeadlineMs), id, cgroups);
   await host.states.remove(id);
-  await rm(join(bundle, "config.json"), { force: true });
+  await removeFiles([join(bundle, "config.json")]);
   await removeNewLog(process);
 }
 

@@ -1,12 +1,12 @@
 import { constants } from "node:fs";
-import { access, open, readdir, readlink, rm } from "node:fs/promises";
+import { access, open, readdir, readlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { constants as osConstants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { isAlive, isAsleep, openProcess } from "../../native/index.ts";
+import { isAlive, isAsleep, openProcess, removeFiles } from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
@@ -58,7 +58,7 @@ async function openGate(way: Way, path: string, init: ProcessIdentity): Promise<
   try {
     if (!(await gate.stat()).isFIFO() || !(await way.pass(gate, init))) return false;
     // Last: what a kill leaves before it is a gate where nobody waits, and `isStarted` knows that.
-    await rm(path, { force: true });
+    await removeFiles([path]);
     return true;
   } finally {
     await gate.close();
@@ -142,7 +142,7 @@ export async function isStarted(host: Pick<RuntimeHost, "config" | "states">, id
   }
   const state = await host.states.load(id);
   if (!state || !isAlive(state.init) || (await waitsAtGate(id, state.init))) return false;
-  await rm(path, { force: true }); // the start was cut short before it came to that
+  await removeFiles([path]); // the start was cut short before it came to that
   return true;
 }
 

@@ -1,7 +1,14 @@
-import { readdir, rm } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findProcesses, isAlive, openProcess, processIdentity, readFileBounded } from "../../native/index.ts";
+import {
+  findProcesses,
+  isAlive,
+  openProcess,
+  processIdentity,
+  readFileBounded,
+  removeFiles,
+} from "../../native/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import { processesIn } from "./cgroup-processes.ts";
@@ -73,7 +80,7 @@ export async function endStrayExecs(host: Pick<RuntimeHost, "config" | "states" 
   const strays = await findStrays(directory);
   await Promise.all(strays.map((stray) => endStray(host, stray)));
   if (strays.length > 0) host.log.warn({ count: strays.length }, "ended commands that the daemon before had run");
-  await Promise.all(names.map((name) => rm(join(directory, name), { force: true })));
+  await removeFiles(names.map((name) => join(directory, name)));
 }
 
 interface Stray extends ProcessIdentity {

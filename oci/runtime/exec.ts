@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ExitStatus, ProcessIdentity, StdioSpec } from "../../native/index.ts";
-import { helperPath, isAlive, openProcess, readFileBounded, spawn, within } from "../../native/index.ts";
+import { helperPath, isAlive, openProcess, readFileBounded, removeFiles, spawn, within } from "../../native/index.ts";
 import { isStarted } from "./container-start.ts";
 import { killExec } from "./exec-processes.ts";
 import { runtimeFailure } from "./failure.ts";
@@ -14,7 +14,6 @@ import { globalArguments, hiddenDirectories, runtimeEnvironment } from "./invoca
 import { execDirectory } from "./state.ts";
 import type { ContainerState } from "./state.ts";
 import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
-import { removeFile } from "./volatile-file.ts";
 
 /** How long output may still come after the command's end, when a process that it left behind holds the pipes. */
 const drainMs = 250;
@@ -45,10 +44,7 @@ export async function startExec(
   const container = await requireRunning(host, exec.id);
   const base = join(execDirectory(host.config), randomUUID());
   const files = { spec: `${base}.json`, pid: `${base}.pid`, log: `${base}.log` };
-  const removeFiles = async (): Promise<void> => {
-    const made = consoleSocket === undefined ? [files.spec, files.pid] : Object.values(files);
-    await Promise.all(made.map(removeFile));
-  };
+  const made = consoleSocket === undefined ? [files.spec, files.pid] : Object.values(files);
   try {
     await writeFile(files.spec, JSON.stringify(exec.process), { mode: 0o600 });
     const child = await spawn({
@@ -81,10 +77,10 @@ export async function startExec(
       hasEnded: () => hasEnded,
       wasStarted: async () => await isThere(files.pid),
       readLog: async () => (await readFileBounded(files.log, maxLogBytes)) ?? Buffer.alloc(0),
-      removeFiles,
+      removeFiles: () => removeFiles(made),
     };
   } catch (thrown) {
-    await removeFiles();
+    await removeFiles(made);
     throw thrown;
   }
 }

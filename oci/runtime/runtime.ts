@@ -12,7 +12,7 @@ import { probeRuntime } from "./features.ts";
 import type { RuntimeHost } from "./host.ts";
 import { globalArguments, runtimeEnvironment } from "./invocation.ts";
 import { reopenLog } from "./log-reopen.ts";
-import { createStateStore, execDirectory, exitDirectory, stateDirectory } from "./state.ts";
+import { createStateStore, execDirectory, exitDirectory, removeHalfWritten, stateDirectory } from "./state.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import { openProcess } from "../../native/index.ts";
 import { endStrayExecs } from "./exec-processes.ts";
@@ -30,6 +30,7 @@ export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts):
   for (const directory of [exitDirectory(config), execDirectory(config), stateDirectory(config), config.root]) {
     await mkdir(directory, { recursive: true, mode: 0o700 });
   }
+  await removeHalfWritten(config);
   const [{ name, version, features }, cgroupMounts] = await Promise.all([
     probeRuntime(config.path),
     readCgroupMounts(),

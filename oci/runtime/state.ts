@@ -3,9 +3,8 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { readFileBounded } from "../../native/index.ts";
+import { readFileBounded, removeFiles, writeFileAtomically } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
-import { removeFile, removeVolatile, writeVolatile } from "./volatile-file.ts";
 import type { RuntimeConfig } from "./types.ts";
 
 /** What is known of a container once it is created; enough to signal, exec and account without asking the runtime. */
@@ -69,7 +68,7 @@ export function createStateStore(config: RuntimeConfig): StateStore {
   return {
     async save(id, state) {
       known.set(id, state);
-      await writeVolatile(fileOf(id), JSON.stringify({ schemaVersion, ...state }));
+      await writeFileAtomically(fileOf(id), JSON.stringify({ schemaVersion, ...state }), { survives: "kill" });
     },
     async load(id) {
       assertId(id);
@@ -79,17 +78,23 @@ export function createStateStore(config: RuntimeConfig): StateStore {
     },
     async remove(id) {
       known.delete(id);
-      await Promise.all([removeVolatile(fileOf(id)), removeExitFiles(config, id)]);
+      await removeFiles([fileOf(id), ...(await exitFilesOf(config, id))]);
     },
   };
 }
 
 /** With what a monitor leaves that is killed over it: it writes `ID.XXXXXX` (g_file_set_contents), then renames that. */
-async function removeExitFiles(config: RuntimeConfig, id: string): Promise<void> {
+async function exitFilesOf(config: RuntimeConfig, id: string): Promise<readonly string[]> {
   const names = await readdir(exitDirectory(config));
   const isOfId = (name: string): boolean =>
     name.startsWith(id) && /^(?:\.[A-Za-z0-9]{6})?$/.test(name.slice(id.length));
-  await Promise.all(names.filter(isOfId).map((name) => removeFile(join(exitDirectory(config), name))));
+  return names.filter(isOfId).map((name) => join(exitDirectory(config), name));
+}
+
+/** Removes what a daemon left that was killed while it wrote. */
+export async function removeHalfWritten(config: RuntimeConfig): Promise<void> {
+  const names = await readdir(stateDirectory(config));
+  await removeFiles(names.filter((name) => name.startsWith(".")).map((name) => join(stateDirectory(config), name)));
 }
 
 function parseState(text: Buffer | undefined): ContainerState | undefined {
