@@ -2,8 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connectClient } from "./cri-client.ts";
 
 // A process of its own, as kubelet is one, to be started with a high priority, V8's threads with it: the daemon is timed,
-// not who else is busy on this machine. Asks for the containers every 20 ms until it is told to stop; then sends how many milliseconds
-// each answer took.
+// not who else is busy on this machine. Asks for the containers every 20 ms until it is told to stop; then sends how many
+// milliseconds each answer took.
 const [socketPath = ""] = process.argv.slice(2);
 using client = connectClient(socketPath);
 const timesMs: number[] = [];
