@@ -86,9 +86,16 @@ test("100 running containers are taken up again in under a second, each by its o
 describe("state on disk", () => {
   const recordsOf = (kind: string): string => path.join(berth.workspace.root, kind);
 
-  test("of a newer Berth is refused with a clear message, and left as it is", async () => {
+  test.each([
+    ["of a pod", (podId: string) => path.join(recordsOf("pod-sandboxes"), `${podId}.json`)],
+    [
+      "of a running process",
+      (_: string, id: string) => path.join(berth.workspace.state, "runtimes/crun/state/containers", `${id}.json`),
+    ],
+  ])("%s of a newer Berth is refused with a clear message, and left as it is", async (_, fileOf) => {
     const pod = await berth.runPod();
-    const file = path.join(recordsOf("pod-sandboxes"), `${pod.id}.json`);
+    const containerId = await berth.startContainer(pod);
+    const file = fileOf(pod.id, containerId);
     const text = await readFile(file, "utf8");
     const newer = text.replace(/"schemaVersion":\d+/u, '"schemaVersion":99');
     await berth.daemon.stop("SIGKILL");
@@ -99,6 +106,7 @@ describe("state on disk", () => {
     await berth.daemon.start();
     const { status } = await berth.call("PodSandboxStatus", { podSandboxId: pod.id });
     expect(status).toMatchObject({ state: "SANDBOX_READY" });
+    expect(await berth.shell(containerId, "echo still here")).toBe("still here");
   });
 
   test("that is half written is put aside; what it told of is taken down, and the rest is served", async () => {

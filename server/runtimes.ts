@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Logger } from "../cri-api/index.ts";
-import { which } from "../native/index.ts";
+import { NewerSchemaError, which } from "../native/index.ts";
 import { createRuntime } from "../oci/index.ts";
 import type { Runtime } from "../oci/index.ts";
 import type { Config, Environment } from "./config.ts";
@@ -21,6 +21,7 @@ async function findProgram(parts: Parts, what: string, program: string): Promise
  * Opens a runtime for each handler whose program is there.
  *
  * @throws {Error} where the monitor or the default handler's program is missing or broken.
+ * @throws {NewerSchemaError} where a newer Berth has left containers of any handler.
  */
 export async function openRuntimes(parts: Parts): Promise<ReadonlyMap<string, Runtime>> {
   const { config, log } = parts;
@@ -43,7 +44,7 @@ export async function openRuntimes(parts: Parts): Promise<ReadonlyMap<string, Ru
   const opened = await Promise.all(
     Object.entries(config.runtimes).map(([handler, { path }]) =>
       open(handler, path).catch((thrown: unknown) => {
-        if (handler === config.defaultRuntime) throw thrown;
+        if (handler === config.defaultRuntime || thrown instanceof NewerSchemaError) throw thrown;
         log.warn({ runtimeHandler: handler, err: thrown }, "runtime handler left out");
         return undefined;
       }),

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { processIdentity, run, spawn } from "../../native/index.ts";
 import { gateOf, isStarted, startContainer } from "./container-start.ts";
-import { createStateStore } from "./state.ts";
+import { openStateStore } from "./state.ts";
 import type { RuntimeConfig } from "./types.ts";
 
 const env = { PATH: "/usr/bin:/bin" };
@@ -32,7 +32,7 @@ async function createdByRunc(init: string): Promise<{ host: Parameters<typeof st
   });
   const identity = await processIdentity(child.pid);
   if (!identity) throw new Error("the stand-in for init ended at once");
-  const host = { config, program: "runc", states: createStateStore(config) };
+  const host = { config, program: "runc", states: await openStateStore(config) };
   const cgroups = { unified: undefined, controllers: {} };
   await host.states.save("c1", { bundle: directory, init: identity, monitor: undefined, cgroups, opensGate: true });
   return { host, gate };

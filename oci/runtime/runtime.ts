@@ -12,7 +12,7 @@ import { probeRuntime } from "./features.ts";
 import type { RuntimeHost } from "./host.ts";
 import { globalArguments, runtimeEnvironment } from "./invocation.ts";
 import { reopenLog } from "./log-reopen.ts";
-import { createStateStore, execDirectory, exitDirectory, removeHalfWritten, stateDirectory } from "./state.ts";
+import { execDirectory, exitDirectory, openStateStore, stateDirectory } from "./state.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import { openProcess } from "../../native/index.ts";
 import { endStrayExecs } from "./exec-processes.ts";
@@ -25,12 +25,13 @@ import { updateResources } from "./update.ts";
  * of this and of earlier daemons.
  *
  * @throws {CriError} `Internal` when the runtime cannot be run.
+ * @throws {NewerSchemaError} where a newer Berth has left containers.
  */
 export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts): Promise<Runtime> {
   for (const directory of [exitDirectory(config), execDirectory(config), stateDirectory(config), config.root]) {
     await mkdir(directory, { recursive: true, mode: 0o700 });
   }
-  await removeHalfWritten(config);
+  const states = await openStateStore(config);
   const [{ name, version, features }, cgroupMounts] = await Promise.all([
     probeRuntime(config.path),
     readCgroupMounts(),
@@ -48,7 +49,7 @@ export async function createRuntime(config: RuntimeConfig, parts: RuntimeParts):
     program: name,
     monitor,
     cgroupMounts,
-    states: createStateStore(config),
+    states,
     log: parts.log,
   };
   await endStrayExecs(host);

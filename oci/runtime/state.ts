@@ -3,7 +3,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { readFileBounded, removeFiles, writeFileAtomically } from "../../native/index.ts";
+import { readFilesBounded, refuseNewerSchema, removeFiles, writeFileAtomically } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import type { RuntimeConfig } from "./types.ts";
 
@@ -53,18 +53,31 @@ export function assertId(id: string): void {
   throw new CriError(Code.InvalidArgument, `"${id.slice(0, 140)}" cannot be the id of a container`);
 }
 
-/** The containers of one handler: files that a later daemon finds, and their contents at hand. */
+/** The containers of one handler: files that the next daemon finds, and their contents at hand. */
 export interface StateStore {
   save(id: string, state: ContainerState): Promise<void>;
-  /** Undefined when the container was never created, is deleted, or its file cannot be read. */
+  /** Undefined when the container was never created, is deleted, or its file could not be read. */
   load(id: string): Promise<ContainerState | undefined>;
   /** With the exit file, whole or half: nothing is left that tells of the id. */
   remove(id: string): Promise<void>;
 }
 
-export function createStateStore(config: RuntimeConfig): StateStore {
+/**
+ * Reads what the daemon before has left, and removes what it was killed over while it wrote.
+ *
+ * @throws {NewerSchemaError} where a newer Berth has left containers: this one would take them for none.
+ */
+export async function openStateStore(config: RuntimeConfig): Promise<StateStore> {
+  const directory = stateDirectory(config);
+  const fileOf = (id: string): string => join(directory, `${id}.json`);
   const known = new Map<string, ContainerState>();
-  const fileOf = (id: string): string => join(stateDirectory(config), `${id}.json`);
+  const names = await readdir(directory);
+  const ids = names.filter((name) => /^[^.].*\.json$/.test(name)).map((name) => name.slice(0, -".json".length));
+  for (const [index, text] of (await readFilesBounded(ids.map(fileOf), maxStateBytes)).entries()) {
+    const state = parseState(text);
+    if (state) known.set(ids[index] ?? "", state);
+  }
+  await removeFiles(names.filter((name) => name.startsWith(".")).map((name) => join(directory, name)));
   return {
     async save(id, state) {
       known.set(id, state);
@@ -72,9 +85,7 @@ export function createStateStore(config: RuntimeConfig): StateStore {
     },
     async load(id) {
       assertId(id);
-      const state = known.get(id) ?? parseState(await readFileBounded(fileOf(id), maxStateBytes));
-      if (state) known.set(id, state);
-      return state;
+      return known.get(id);
     },
     async remove(id) {
       known.delete(id);
@@ -91,15 +102,11 @@ async function exitFilesOf(config: RuntimeConfig, id: string): Promise<readonly 
   return names.filter(isOfId).map((name) => join(exitDirectory(config), name));
 }
 
-/** Removes what a daemon left that was killed while it wrote. */
-export async function removeHalfWritten(config: RuntimeConfig): Promise<void> {
-  const names = await readdir(stateDirectory(config));
-  await removeFiles(names.filter((name) => name.startsWith(".")).map((name) => join(stateDirectory(config), name)));
-}
-
 function parseState(text: Buffer | undefined): ContainerState | undefined {
   if (!text) return undefined;
-  const parsed = v.safeParse(stateSchema, parseJson(text.toString("utf8")));
+  const json = parseJson(text.toString("utf8"));
+  refuseNewerSchema(json, schemaVersion);
+  const parsed = v.safeParse(stateSchema, json);
   if (!parsed.success) return undefined;
   const { schemaVersion: _, monitor, cgroups, ...others } = parsed.output;
   return { ...others, monitor, cgroups: { unified: cgroups.unified, controllers: cgroups.controllers } };
