@@ -1,10 +1,11 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
 import { containerConfig, podConfig } from "./harness/configs.ts";
 import { mountDeadFileSystem } from "./harness/dead-file-system.ts";
 import { useDaemon } from "./harness/fixture.ts";
+import { freeze, freezerRoot, setFreezer } from "./harness/freezer.ts";
 import { timeListsDuring } from "./harness/list-clock.ts";
 import { type Mood, type MoodyProgram, writeMoodyProgram } from "./harness/moody-program.ts";
 import { pluginDirectory } from "./harness/network.ts";
@@ -167,14 +168,11 @@ describe("a log directory on a dead file system", () => {
   });
 });
 
-/** The freezer keeps processes from dying, as the kernel does while they wait for a device. */
 async function setFrozen(containerId: string, state: "FROZEN" | "THAWED"): Promise<void> {
   const { info } = await berth.call("ContainerStatus", { containerId, verbose: true });
   const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
   const cgroup = /^\d+:freezer:(.*)$/mu.exec(await readFile(`/proc/${pid}/cgroup`, "utf8"))?.[1] ?? "";
-  const file = path.join("/sys/fs/cgroup/freezer", cgroup, "freezer.state");
-  await writeFile(file, state);
-  await waitUntil(state, async () => ((await readFile(file, "utf8")).trim() === state ? true : undefined));
+  await setFreezer(path.join(freezerRoot, cgroup), state);
 }
 
 test("a container that cannot die holds up its own stop alone, and ends when it can", async () => {
@@ -269,6 +267,49 @@ describe("a monitor", () => {
     await berth.call("StartContainer", { containerId });
   });
 
+  test("that cannot die keeps its create for ever from nobody, and its pod can go when it can", async () => {
+    const before = await berth.findTraces();
+    const pod = await berth.runPod();
+    const request = {
+      podSandboxId: pod.id,
+      config: containerConfig("moody", berth.image("busybox")),
+      sandboxConfig: pod.config,
+    };
+    await monitor.become("hang");
+    const create = berth.call("CreateContainer", request, { timeoutMs: patienceMs });
+    const late = expect(create).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    const pids = await waitUntil("the monitor and its child", async () => {
+      const found = await monitor.pids();
+      return found.length >= 2 ? found : undefined;
+    });
+    {
+      await using _frozen = await freeze(pids);
+      await monitor.become("well");
+      await Promise.all([late, othersGoOn(2)]);
+      const stop = berth.call("StopPodSandbox", { podSandboxId: pod.id }, { timeoutMs: 60_000 });
+      await expect(stop).rejects.toThrow(/monitor.*survives SIGKILL/u);
+      await othersGoOn(1);
+    }
+    await berth.removePod(pod.id);
+    await berth.expectNothingNew(before);
+  });
+
+  test("that cannot die keeps the record of its container until it can", async () => {
+    const before = await berth.findTraces();
+    const pod = await berth.runPod();
+    const containerId = await berth.startContainer(pod);
+    const bundle = path.join(berth.workspace.state, "containers", containerId);
+    {
+      await using _frozen = await freeze([Number(await readFile(path.join(bundle, "conmon.pid"), "utf8"))]);
+      await berth.call("StopContainer", { containerId, timeout: 0n });
+      await expect(berth.call("RemoveContainer", { containerId })).rejects.toThrow(/monitor.*survives SIGKILL/u);
+      expect((await berth.containerStatus(containerId)).state).toBe("CONTAINER_EXITED");
+    }
+    await berth.call("RemoveContainer", { containerId });
+    await berth.removePod(pod.id);
+    await berth.expectNothingNew(before);
+  });
+
   test("that does nothing any more while its container ends costs the exit code, and no more", async () => {
     const pod = await berth.runPod();
     const containerId = await berth.startContainer(pod);
@@ -338,7 +379,7 @@ describe("a CNI plugin", () => {
     await ipam.become("late"); // the plugin that waits for it is in the pod's network already
     const config = podConfig(berth.workspace, "network-late");
     const caller = berth.call("RunPodSandbox", { config }).catch(() => undefined);
-    await waitUntil("the plugin at work", async () => (await ipam.count()) > 0 || undefined);
+    await waitUntil("the plugin at work", async () => (await ipam.pids()).length > 0 || undefined);
     await berth.daemon.stop("SIGKILL");
     await caller;
     await ipam.become("well");

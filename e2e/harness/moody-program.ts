@@ -20,8 +20,8 @@ export interface MoodyProgram {
   become(mood: Mood): Promise<void>;
   /** From now on it fails when it is told one of these words (`DEL`, `delete`), and only then; none make it well. */
   refuse(...words: readonly string[]): Promise<void>;
-  /** How many misbehave just now. */
-  count(): Promise<number>;
+  /** Those that misbehave just now, with what they have started. */
+  pids(): Promise<readonly number[]>;
   /** Ends those that still misbehave, as an operator would. */
   killAll(): Promise<void>;
 }
@@ -42,7 +42,7 @@ export async function writeMoodyProgram(directory: string, name: string, real: s
     path: program,
     become,
     refuse,
-    count: async () => (await findMisbehaving(program)).length,
+    pids: () => findMisbehaving(program),
     killAll: async () => (await findMisbehaving(program)).forEach((pid) => process.kill(pid, "SIGKILL")),
   };
 }

@@ -5,7 +5,6 @@ import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ProcessIdentity } from "../../native/index.ts";
 import { processIdentity, readFileBounded, spawn, untilAborted } from "../../native/index.ts";
-import { descendantsOf, killUntilGone } from "./process-tree.ts";
 import { parseJson } from "./state.ts";
 
 /** Our ends of what a conmon that starts up talks through. */
@@ -34,11 +33,10 @@ export interface ConmonConfig {
 
 const maxHandshakeBytes = 64 * 1024;
 const maxPidFileBytes = 32;
-const killDeadlineMs = 5_000;
 /** In the bundle; conmon writes it before the process that we started ends. */
 export const pidFile = "conmon.pid";
 
-/** Starts one below its own session and hands it to `talk` with its pipes; whatever goes wrong, no half-started one is left. */
+/** Starts one below its own session and hands it to `talk` with its pipes. Where that fails, the caller ends it. */
 export async function withConmon<T>(
   command: ConmonCommand,
   signal: AbortSignal,
@@ -59,7 +57,6 @@ export async function withConmon<T>(
     start.on("error", () => undefined); // EPIPE if it failed at once: the silence on `sync` tells
     return await talk({ child, said: collectComplaints(complaints), sync, start });
   } catch (thrown) {
-    await killBeforeFork(child);
     signal.throwIfAborted();
     throw thrown;
   } finally {
@@ -76,14 +73,6 @@ export async function hearHandshake(pipes: ConmonPipes, signal: AbortSignal): Pr
   await untilAborted(child.exited, signal);
   const told = line === undefined ? { pid: -1, message: "" } : parseHandshake(line);
   return told.pid > 0 || told.message !== "" ? told : { pid: -1, message: pipes.said() };
-}
-
-/** The real monitor is this child's until its pid file is written; after that, `end` finds it by the file. */
-async function killBeforeFork(child: Child): Promise<void> {
-  child.kill(19);
-  await killUntilGone(() => descendantsOf(child.pid), killDeadlineMs);
-  child.kill(9);
-  await child.exited;
 }
 
 export interface Handshake {

@@ -1,10 +1,11 @@
-import { access, readdir } from "node:fs/promises";
+import { access, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
-import type { SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
+import type { ProcessHandle, SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
 import {
   connectThroughRelay,
+  findProcesses,
   openProcess,
   readFileBounded,
   removeFiles,
@@ -15,8 +16,11 @@ import { codeOf } from "./cgroup-processes.ts";
 import { hearHandshake, monitorOf, pidFile, withConmon } from "./conmon-launch.ts";
 import type { ConmonConfig } from "./conmon-launch.ts";
 import type { Monitor, MonitorLaunch, MonitorOutcome } from "./monitor.ts";
-import { descendantsOf, killUntilGone } from "./process-tree.ts";
+import { descendantsOf, isLive, killUntilGone, readStat, signalProcess } from "./process-tree.ts";
+import type { ProcessStat } from "./process-tree.ts";
 
+const sigstop = 19;
+const sigkill = 9;
 const killDeadlineMs = 5_000;
 /** What conmon leaves in a bundle; it removes nothing itself. */
 const leftovers = ["attach", "ctl", "winsz", "init.pid", pidFile, "oom"] as const;
@@ -26,6 +30,7 @@ export function createConmon(config: ConmonConfig): Monitor {
   return {
     launch: (signal, launch) => launchConmon(config, signal, launch),
     end: endConmon,
+    endHalfMade,
     sawOom: async (bundle) => await isThere(join(bundle, "oom")),
     reopenLog: (bundle) => control(bundle, "2 0 0\n"),
     holdsFile,
@@ -72,23 +77,59 @@ async function launchConmon(config: ConmonConfig, signal: AbortSignal, launch: M
 
 async function endConmon(bundle: string, graceMs: number): Promise<void> {
   const identity = await monitorOf(bundle);
-  const monitor = identity && (await isConmonOf(identity.pid, bundle)) ? openProcess(identity) : undefined;
+  const monitor = identity && (await isTold(identity.pid, bundle)) ? openProcess(identity) : undefined;
   if (monitor) {
     await using process = monitor;
-    const isGone = await Promise.race([process.exited.then(() => true), sleep(graceMs, false)]);
-    if (!isGone) {
-      await killUntilGone(() => descendantsOf(identity?.pid ?? 0), killDeadlineMs);
-      process.signal(9);
-      await Promise.race([process.exited, sleep(killDeadlineMs)]);
-    }
+    if (!(await endsWithin(process, graceMs))) await killWithChildren(process);
   }
+  await removeLeftovers(bundle);
+}
+
+/** Its children first: while one of them cannot die, the next try finds it below the monitor. */
+async function killWithChildren(monitor: ProcessHandle): Promise<void> {
+  if (!(await killUntilGone(() => descendantsOf(monitor.identity.pid), killDeadlineMs))) throw survival();
+  monitor.signal(sigkill);
+  if (!(await endsWithin(monitor, killDeadlineMs))) throw survival();
+}
+
+async function endsWithin(process: ProcessHandle, ms: number): Promise<boolean> {
+  return await Promise.race([process.exited.then(() => true), sleep(ms, false)]);
+}
+
+/** What a create has got to is not known: maybe the monitor never came to write its pid. */
+async function endHalfMade(bundle: string): Promise<void> {
+  const findAll = async (): Promise<readonly ProcessStat[]> => {
+    const told = await findTold(bundle);
+    return [...(await Promise.all(told.map(({ pid }) => descendantsOf(pid)))).flat(), ...told];
+  };
+  for (const one of await findAll()) await signalProcess(one, sigstop); // it may be about to fork
+  if (!(await killUntilGone(findAll, killDeadlineMs))) throw survival();
+  await removeLeftovers(bundle);
+}
+
+function survival(): CriError {
+  return new CriError(Code.Internal, "the container's monitor, or what it has started, survives SIGKILL");
+}
+
+async function removeLeftovers(bundle: string): Promise<void> {
   await removeFiles(leftovers.map((name) => join(bundle, name)));
 }
 
-/** The pid file may be of another boot or long stale; only a process that was told this bundle is ours to kill. */
-async function isConmonOf(pid: number, bundle: string): Promise<boolean> {
+/** Monitors and runtimes at work on this bundle, which they are told of and stand in, also once it has been removed. */
+function findTold(bundle: string): Promise<readonly ProcessStat[]> {
+  return findProcesses(async (pid) => {
+    const directory = await readlink(`/proc/${pid}/cwd`).catch(() => ""); // of somebody else, a command line may hang
+    if (directory.replace(/ \(deleted\)$/, "") !== bundle) return undefined;
+    const stat = await readStat(pid); // before a closer look: the number may change hands
+    return isLive(stat) && (await isTold(pid, bundle)) ? stat : undefined;
+  });
+}
+
+/** A pid file may be of another boot or long stale; only a process that was told this bundle is ours to kill. */
+async function isTold(pid: number, bundle: string): Promise<boolean> {
   const commandLine = await readFileBounded(`/proc/${pid}/cmdline`, 128 * 1024).catch(() => undefined);
-  return commandLine?.toString("utf8").split("\0").includes(`--bundle=${bundle}`) ?? false;
+  const text = `\0${commandLine?.toString("utf8") ?? ""}`;
+  return [`\0--bundle=${bundle}\0`, `\0--bundle\0${bundle}\0`].some((told) => text.includes(told));
 }
 
 async function control(bundle: string, line: string): Promise<void> {

@@ -94,15 +94,16 @@ function withoutNoQuota(resources: OciResources): OciResources {
   return { ...resources, cpu };
 }
 
-/** Each step stands alone: what a killed create has got to is not known. */
+/** Each step stands alone, and runs whatever becomes of the others: what a killed create has got to is not known. */
 async function undoCreate(host: RuntimeHost, process: CreateProcess): Promise<void> {
   const { id, bundle, spec } = process;
-  await host.monitor.end(bundle, 0);
+  await using steps = new AsyncDisposableStack(); // the last comes first
+  steps.defer(() => removeNewLog(process));
+  steps.defer(() => removeFiles([join(bundle, "config.json")]));
+  steps.defer(() => host.states.remove(id));
   const cgroups = cgroupPathsOfSpec(spec.linux.cgroupsPath, id, host.cgroupMounts);
-  await destroyContainer(host, AbortSignal.timeout(undoDeadlineMs), id, cgroups);
-  await host.states.remove(id);
-  await removeFiles([join(bundle, "config.json")]);
-  await removeNewLog(process);
+  steps.defer(() => destroyContainer(host, AbortSignal.timeout(undoDeadlineMs), id, cgroups));
+  steps.defer(() => host.monitor.endHalfMade(bundle));
 }
 
 /** One that cannot be removed is kubelet's, as the directory is. */

@@ -29,10 +29,11 @@ export async function deleteContainer(
   const state = await host.states.load(id);
   if (state) {
     await killInit(id, state.init, signal);
-    const monitorEnds = host.monitor.end(bundle, monitorGraceMs);
-    await Promise.all([monitorEnds, destroyContainer(host, signal, id, state.cgroups)]);
+    const steps = [host.monitor.end(bundle, monitorGraceMs), destroyContainer(host, signal, id, state.cgroups)];
+    await Promise.allSettled(steps); // the next try must not meet this one
+    await Promise.all(steps);
   } else {
-    await host.monitor.end(bundle, 0); // with all that a create has started which the daemon did not live to see the end of
+    await host.monitor.endHalfMade(bundle);
     await destroyContainer(host, signal, id, await cgroupsOfBundle(host, id, bundle));
   }
   await host.states.remove(id); // the monitor is gone: nobody writes an exit file any more

@@ -8,6 +8,7 @@ import {
   processIdentity,
   readFileBounded,
   removeFiles,
+  within,
 } from "../../native/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
@@ -46,7 +47,7 @@ export async function killExec(exec: RunningExec): Promise<void> {
   }
   child.killGroup(sigkill);
   child.kill(sigkill);
-  await child.exited;
+  await within(killDeadlineMs, child.exited);
   await killAll();
 }
 

@@ -22,10 +22,19 @@ export type MonitorOutcome =
  * format, and writes its exit code to `<exit directory>/<id>`. All that the rest of this room knows of it is here.
  */
 export interface Monitor {
-  /** Runs the runtime's `create` below a monitor that is nobody's child. Rejects with the signal's reason. */
+  /**
+   * Runs the runtime's `create` below a monitor that is nobody's child. Rejects with the signal's reason. What a failed
+   * one has started is there until `endHalfMade`.
+   */
   launch(signal: AbortSignal, launch: MonitorLaunch): Promise<MonitorOutcome>;
-  /** Returns when the container's monitor is gone: on its own within `graceMs`, else killed with what it started. */
+  /**
+   * Returns when the container's monitor is gone: on its own within `graceMs`, else killed with what it started.
+   *
+   * @throws {CriError} `Internal` while somebody of them does not die.
+   */
   end(bundle: string, graceMs: number): Promise<void>;
+  /** Ends all that a create which failed, or whose end the daemon did not live to see, has started. @throws as `end`. */
+  endHalfMade(bundle: string): Promise<void>;
   /** Whether it saw the kernel kill for want of memory. */
   sawOom(bundle: string): Promise<boolean>;
   /** Asks for a fresh log file; there is no answer but the file. @throws {CriError} `FailedPrecondition` when it is gone. */
