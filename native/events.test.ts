@@ -105,3 +105,21 @@ test("more jobs at once than there are threads all get their turn", async () => 
   const reads = await Promise.all(Array.from({ length: 500 }, () => readFileBounded("/proc/self/stat", 4096)));
   expect(reads.every((bytes) => bytes !== undefined && bytes.length > 0)).toBe(true);
 });
+
+test("threads take one job after the other, and none is left at rest", async () => {
+  const { stdout } = await runModule(`
+    import { readdirSync } from "node:fs";
+    const countThreads = () => readdirSync("/proc/self/task").length;
+    const read = () => native.readFileBounded("/proc/thread-self/stat", 4096);
+    const idOf = (stat) => Number.parseInt(stat.toString(), 10);
+    await read();
+    const withOneAtRest = countThreads();
+    const ids = new Set();
+    for (let i = 0; i < 200; i++) ids.add(idOf(await read()));
+    await Promise.all(Array.from({ length: 100 }, read));
+    const until = performance.now() + 8000;
+    while (countThreads() >= withOneAtRest && performance.now() < until) await new Promise((next) => setTimeout(next, 50));
+    console.log(ids.size < 20, withOneAtRest - countThreads());
+  `);
+  expect(stdout).toBe("true 1\n");
+});

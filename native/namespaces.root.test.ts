@@ -4,9 +4,11 @@ import { constants, hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { helperPath } from "./binding.ts";
+import { readFilesBounded } from "./files.ts";
 import { readMountTable } from "./mount-table.ts";
 import { bindMount, mountTmpfs, unmount } from "./mount.ts";
 import { connectInNamespace, pinNamespaces, pinUserNamespace, sysctlPath, unpinNamespace } from "./namespaces.ts";
+import { readInterfaceCounters } from "./network-devices.ts";
 import { type Child, spawn } from "./process.ts";
 import { run } from "./run.ts";
 
@@ -38,6 +40,17 @@ async function enter(script: string): Promise<string> {
 }
 
 describe("pinNamespaces", () => {
+  test("leaves no thread that later work would find in another namespace", async () => {
+    const files = ["/proc/sys/kernel/hostname", "/proc/sys/net/ipv4/ip_local_port_range"];
+    const look = async (): Promise<string> => String(await readFilesBounded(files, 4096));
+    const own = await look();
+    const sysctls = { "net.ipv4.ip_local_port_range": "2000\t3000" };
+    await pinNamespaces({ directory, kinds, hostname: "elsewhere", sysctls });
+    await expect(connectInNamespace(inside("net"), { host: "127.0.0.1", port: 1 }, { signal })).rejects.toThrow();
+    await readInterfaceCounters([inside("net")]);
+    for (let time = 0; time < 20; time++) expect(await look()).toBe(own);
+  });
+
   test("sets hostname, sysctls and loopback inside, and nothing outside", async () => {
     const forward = await readFile("/proc/sys/net/ipv4/ip_forward", "utf8");
     const own = hostname();

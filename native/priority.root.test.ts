@@ -29,7 +29,7 @@ async function raise(launcher: readonly [string, ...string[]]): Promise<string> 
 }
 
 test("this process comes first, and what it starts does not", async () => {
-  expect(await raise(["/usr/bin/env"])).toBe("true true -10 0 0\n");
+  expect(await raise(["/usr/bin/env"])).toBe("true true -20 0 0\n");
 });
 
 test("a priority that the process was given stays", async () => {

@@ -1,8 +1,8 @@
 import { access } from "node:fs/promises";
 import { getMachine } from "./events.ts";
 
-/** In a quarrel over a processor this counts as nine others; the addon asks for the shortest slice with it. */
-const nice = -10;
+/** In a quarrel over a processor this counts as 87 others; the addon asks for the shortest slice with it. */
+const nice = -20;
 
 /**
  * Lets this process, as far as it has been started, have a processor before the programs and threads that this thread

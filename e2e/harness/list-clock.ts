@@ -11,7 +11,7 @@ import { nodeProgram } from "./repository.ts";
  * blocks moves it.
  */
 export async function timeListsDuring(what: string, socketPath: string, work: () => Promise<unknown>): Promise<number> {
-  const clock = spawn("nice", ["-n", "-10", nodeProgram, path.join(import.meta.dirname, "list-times.ts"), socketPath], {
+  const clock = spawn("nice", ["-n", "-20", nodeProgram, path.join(import.meta.dirname, "list-times.ts"), socketPath], {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   try {

@@ -9,11 +9,12 @@ using client = connectClient(socketPath);
 const timesMs: number[] = [];
 let isAsking = true;
 process.once("message", () => (isAsking = false));
+await client.call("ListContainers"); // connects, and is compiled
+process.send?.("begun");
 while (isAsking) {
   const askedAt = performance.now();
   await client.call("ListContainers");
   timesMs.push(performance.now() - askedAt);
-  if (timesMs.length === 1) process.send?.("begun");
   await sleep(20);
 }
 process.send?.(timesMs);

@@ -1,7 +1,7 @@
 /*
  * The machine, as JavaScript sees it. Rules of this addon:
  *  - every entry answers -errno instead of throwing, and refuses any argument of the wrong type with -EINVAL;
- *  - nothing runs on libuv's thread pool: what may take long gets a thread of its own (a job);
+ *  - nothing runs on libuv's thread pool: what may take long is a job, for which there is always a thread;
  *  - every descriptor is made close-on-exec;
  *  - all state hangs on one struct instance per Node environment, so that workers may load it too.
  */
@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <node_api.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,17 +25,23 @@ struct instance {
   int running_jobs;
   bool is_closing;
   bool has_poller;
+  int nice_value; /* of who waits for our locks */
+  struct job *waiting; /* jobs that a thread at rest is to take */
+  int resting;         /* threads that are at rest and have not been given one of those */
+  sem_t given;         /* one for each job in `waiting` */
   int epoll_fd;
   int wake_fd;
   pthread_t poller;
   napi_threadsafe_function deliver;
 };
 
-/* Work on a thread of its own. Inputs are copies; the thread fills in result, step and output. */
+/* Work that holds nobody up but its own thread. Inputs are copies; the thread fills in result, step and output. */
 struct job {
   struct instance *instance;
   uint32_t token;
   void (*work)(struct job *job);
+  struct job *next;
+  bool ends_thread;
   char *strings[max_job_strings];
   int64_t numbers[max_job_numbers];
   char **list;
@@ -98,6 +105,8 @@ napi_value job_start(struct job *job, struct args *args);
 /* A whole job(token, path). strings: 0 path */
 napi_value job_start_on_path(napi_env env, napi_callback_info info, void (*work)(struct job *));
 void job_fail(struct job *job, const char *step, int error);
+/* For work that leaves its thread unfit for any other, in another namespace say. */
+static inline void job_end_thread(struct job *job) { job->ends_thread = true; }
 
 /* Tables of exported functions, one per file. */
 struct entry {

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "berth.h"
@@ -16,6 +18,9 @@ struct message {
 };
 
 static const uint64_t wake_mark = UINT64_MAX;
+
+/* How long a thread waits for its next job: bursts find it there, and a daemon at rest is small. */
+enum { rest_seconds = 1 };
 
 static void job_free(struct job *job) {
   for (size_t i = 0; i < max_job_strings; i++) free(job->strings[i]);
@@ -42,6 +47,7 @@ void instance_release(struct instance *instance) {
   if (instance->epoll_fd >= 0) close(instance->epoll_fd);
   if (instance->wake_fd >= 0) close(instance->wake_fd);
   pthread_mutex_destroy(&instance->lock);
+  sem_destroy(&instance->given);
   free(instance);
 }
 
@@ -51,7 +57,10 @@ static void close_instance(void *data) {
   pthread_mutex_lock(&instance->lock);
   instance->is_closing = true;
   bool has_poller = instance->has_poller;
+  int resting = instance->resting;
+  instance->resting = 0;
   pthread_mutex_unlock(&instance->lock);
+  for (int i = 0; i < resting; i++) sem_post(&instance->given); /* there will be no job for them */
   if (has_poller) {
     uint64_t one = 1;
     if (write(instance->wake_fd, &one, sizeof one) == sizeof one) pthread_join(instance->poller, NULL);
@@ -63,6 +72,7 @@ struct instance *instance_create(napi_env env) {
   struct instance *instance = calloc(1, sizeof *instance);
   if (instance == NULL) return NULL;
   pthread_mutex_init(&instance->lock, NULL);
+  sem_init(&instance->given, 0, 0);
   instance->references = 1;
   instance->epoll_fd = -1;
   instance->wake_fd = -1;
@@ -252,11 +262,12 @@ void job_fail(struct job *job, const char *step, int error) {
   job->step = step;
 }
 
-static void *run_job(void *data) {
-  struct job *job = data;
-  struct instance *instance = job->instance;
-  block_signals();
+/* Whether the thread is fit for another. */
+static bool run_job(struct instance *instance, struct job *job) {
   job->work(job);
+  bool is_fit = !job->ends_thread;
+  /* Whom the answer wakes must not find its locks with a thread that has yet to wait for a processor. */
+  if (instance->nice_value != 0) setpriority(PRIO_PROCESS, 0, instance->nice_value);
   pthread_mutex_lock(&instance->lock);
   instance->running_jobs--;
   pthread_mutex_unlock(&instance->lock);
@@ -266,6 +277,48 @@ static void *run_job(void *data) {
   message->result = job->result;
   message->job = job;
   post(instance, message);
+  if (instance->nice_value != 0) setpriority(PRIO_PROCESS, 0, 0);
+  return is_fit;
+}
+
+/* NULL: none has come for a while, or none will. */
+static struct job *wait_for_job(struct instance *instance) {
+  struct timespec until;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_sec += rest_seconds;
+  bool has_come = sem_clockwait(&instance->given, CLOCK_MONOTONIC, &until) == 0; /* no signal interrupts it */
+  pthread_mutex_lock(&instance->lock);
+  /* As many are waiting as are at rest or have been given a job: with none at rest, one of these is for us. */
+  bool may_go = !has_come && instance->resting > 0;
+  if (may_go) instance->resting--;
+  pthread_mutex_unlock(&instance->lock);
+  if (may_go) return NULL;
+  if (!has_come) sem_wait(&instance->given);
+  pthread_mutex_lock(&instance->lock);
+  struct job *job = instance->waiting;
+  if (job != NULL) instance->waiting = job->next;
+  pthread_mutex_unlock(&instance->lock);
+  return job;
+}
+
+/* Whether this thread is to wait for another job. */
+static bool rest(struct instance *instance) {
+  pthread_mutex_lock(&instance->lock);
+  bool is_wanted = !instance->is_closing;
+  if (is_wanted) instance->resting++;
+  pthread_mutex_unlock(&instance->lock);
+  return is_wanted;
+}
+
+/* Starting a thread costs the main thread far more than waking one. */
+static void *run_jobs(void *data) {
+  struct job *job = data;
+  struct instance *instance = job->instance;
+  block_signals();
+  while (job != NULL) {
+    bool is_fit = run_job(instance, job);
+    job = is_fit && rest(instance) ? wait_for_job(instance) : NULL;
+  }
   instance_release(instance);
   return NULL;
 }
@@ -276,34 +329,49 @@ static int start_thread(struct job *job) {
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, job_stack_bytes);
-  int error = pthread_create(&thread, &attributes, run_job, job);
+  int error = pthread_create(&thread, &attributes, run_jobs, job);
   pthread_attr_destroy(&attributes);
   return error;
+}
+
+/* Whether a thread at rest has it now. Called with the lock held. */
+static bool give(struct instance *instance, struct job *job) {
+  if (instance->resting == 0) return false;
+  instance->resting--;
+  struct job **end = &instance->waiting;
+  while (*end != NULL) end = &(*end)->next;
+  *end = job;
+  return true;
 }
 
 napi_value job_start(struct job *job, struct args *args) {
   struct instance *instance = args->instance;
   int error = -args->error;
   if (error == 0 && instance->deliver == NULL) error = ENOTCONN;
+  bool is_given = false;
   if (error == 0) {
+    job->instance = instance;
     pthread_mutex_lock(&instance->lock);
     if (instance->running_jobs >= max_jobs) {
       error = EAGAIN;
     } else {
       instance->running_jobs++;
-      instance->references++;
+      is_given = give(instance, job);
+      if (!is_given) instance->references++;
     }
     pthread_mutex_unlock(&instance->lock);
   }
-  if (error == 0) {
-    job->instance = instance;
+  if (is_given) sem_post(&instance->given);
+  if (error == 0 && !is_given) {
     error = start_thread(job);
-    if (error == 0) return args_answer(args, 0);
-    pthread_mutex_lock(&instance->lock);
-    instance->running_jobs--;
-    instance->references--;
-    pthread_mutex_unlock(&instance->lock);
+    if (error != 0) {
+      pthread_mutex_lock(&instance->lock);
+      instance->running_jobs--;
+      instance->references--;
+      pthread_mutex_unlock(&instance->lock);
+    }
   }
+  if (error == 0) return args_answer(args, 0);
   if (job != NULL) job_free(job);
   return args_answer(args, -error);
 }

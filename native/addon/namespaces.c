@@ -94,6 +94,7 @@ static int write_sysctls(struct job *job) {
 }
 
 static int prepare(struct job *job, int flags) {
+  job_end_thread(job);
   if (unshare(flags) < 0) {
     job_fail(job, "unshare", errno);
     return -1;
@@ -164,6 +165,7 @@ static void connect_in_namespace(struct job *job) {
     job_fail(job, "open", errno);
     return;
   }
+  job_end_thread(job);
   int result = setns(network, CLONE_NEWNET);
   if (result < 0) job_fail(job, "setns", errno);
   close(network);
@@ -214,7 +216,10 @@ static void read_devices(struct job *one) {
 }
 
 /* list: namespaces; numbers: 0 limit per namespace */
-static void read_network_devices(struct job *job) { job_read_each(job, read_devices); }
+static void read_network_devices(struct job *job) {
+  job_end_thread(job);
+  job_read_each(job, read_devices);
+}
 
 /* readNetworkDevices(token, [namespace path, …], limit): /proc/net/dev as each of them has it */
 static napi_value js_read_network_devices(napi_env env, napi_callback_info info) {

@@ -274,7 +274,8 @@ static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
       .nice_value = nice_value,
       .slice_ns = shortest_slice_ns,
   };
-  return args_answer(&args, result_of((int)syscall(SYS_sched_setattr, 0, &wanted, 0)));
+  args.instance->nice_value = nice_value;
+  return args_answer(&args, result_of(syscall(SYS_sched_setattr, 0, &wanted, 0)));
 }
 
 static napi_value js_pipe(napi_env env, napi_callback_info info) {
