@@ -1,5 +1,5 @@
 import { access, readdir, readlink } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessHandle, SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
@@ -117,9 +117,10 @@ async function removeLeftovers(bundle: string): Promise<void> {
 
 /** Monitors and runtimes at work on this bundle, which they are told of and stand in, also once it has been removed. */
 function findTold(bundle: string): Promise<readonly ProcessStat[]> {
+  const end = join("/", basename(dirname(bundle)), basename(bundle)); // the way to there may lead over links
   return findProcesses(async (pid) => {
     const directory = await readlink(`/proc/${pid}/cwd`).catch(() => ""); // of somebody else, a command line may hang
-    if (directory.replace(/ \(deleted\)$/, "") !== bundle) return undefined;
+    if (!directory.replace(/ \(deleted\)$/, "").endsWith(end)) return undefined;
     const stat = await readStat(pid); // before a closer look: the number may change hands
     return isLive(stat) && (await isTold(pid, bundle)) ? stat : undefined;
   });

@@ -1,4 +1,4 @@
-import { access, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, open, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../../cri-api/index.ts";
@@ -428,9 +428,14 @@ describe("a create that goes wrong", () => {
     );
   }
 
-  async function failure(overrides: { path?: string; monitorPath?: string }, signal = soon()) {
+  async function failure(
+    overrides: { path?: string; monitorPath?: string },
+    signal = soon(),
+    bundleOf = (bundle: string): string => bundle,
+  ) {
     const runtime = await bench.reopen(overrides);
-    const container = await bench.prepareSpec(["sleep", "1000"]);
+    const prepared = await bench.prepareSpec(["sleep", "1000"]);
+    const container = { ...prepared, bundle: bundleOf(prepared.bundle) };
     const thrown: unknown = await runtime.create(signal, container).then(
       () => undefined,
       (error: unknown) => error,
@@ -496,6 +501,14 @@ describe("a create that goes wrong", () => {
   test("a monitor that hangs is given up with the caller", async () => {
     const monitorPath = await script("monitor-hangs", "sleep 600");
     expect((await failure({ monitorPath }, AbortSignal.timeout(500))).name).toBe("TimeoutError");
+  });
+
+  test("a monitor that hangs where a link leads to is given up with the caller", async () => {
+    const monitorPath = await script("monitor-hangs-there", "sleep 600");
+    const link = join(bench.directory, "link");
+    await symlink(bench.directory, link);
+    const bundleOf = (bundle: string): string => bundle.replace(bench.directory, link);
+    expect((await failure({ monitorPath }, AbortSignal.timeout(500), bundleOf)).name).toBe("TimeoutError");
   });
 
   test("a monitor that does its work and does not end is given up with the caller, and nothing is left", async () => {
