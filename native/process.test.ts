@@ -3,10 +3,11 @@ import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { getMachine, type Machine } from "./events.ts";
 import { isAlive, openProcess, processIdentity } from "./identity.ts";
-import { type Child, spawn } from "./process.ts";
+import { type Child, reap, spawn } from "./process.ts";
 import { run } from "./run.ts";
-import { SyscallError } from "./syscall-error.ts";
+import { errno, SyscallError } from "./syscall-error.ts";
 
 const { SIGKILL, SIGTERM } = constants.signals;
 const signal = new AbortController().signal;
@@ -121,6 +122,21 @@ describe("spawn", () => {
     const refusal = await spawn({ env: {}, stdio: quiet, ...command }).catch((thrown: unknown) => thrown);
     expect(refusal).toBeInstanceOf(SyscallError);
     expect(refusal).toMatchObject({ syscall, code });
+  });
+
+  test("tells it also where no thread is to be had for a while", async () => {
+    const { addon, job } = getMachine();
+    const refusals = [new SyscallError("job", errno.EAGAIN), new SyscallError("job", errno.ENOMEM)];
+    const child = addon.eventfd();
+    const scarce: Machine["job"] = async () => {
+      const refusal = refusals.pop();
+      if (refusal) throw refusal;
+      return { value: 7, output: Buffer.alloc(0) };
+    };
+    await expect(reap({ addon, job: scarce }, child)).resolves.toEqual({ kind: "exited", code: 7 });
+    const nobody = addon.eventfd();
+    await expect(reap({ addon, job }, nobody)).resolves.toEqual({ kind: "exited", code: 255 });
+    expect([child, nobody].map((fd) => addon.close(fd))).toEqual([-errno.EBADF, -errno.EBADF]);
   });
 
   test("leaves no descriptor and no zombie behind", async () => {

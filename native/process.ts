@@ -1,7 +1,8 @@
 import { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Addon } from "./binding.ts";
 import { getMachine, type Machine, readable } from "./events.ts";
-import { checkValue, requireAbsolute } from "./syscall-error.ts";
+import { checkValue, requireAbsolute, SyscallError } from "./syscall-error.ts";
 import { syscalls } from "./syscalls.ts";
 
 /**
@@ -60,6 +61,7 @@ interface Descriptor {
 const streamType = 1;
 const groupFlag = 1;
 const sessionFlag = 2;
+const retryMs = 50;
 
 function openPipe(addon: Addon, owner: PipeOwner | undefined): readonly [number, number] {
   const ends = checkValue("pipe2", addon.pipe());
@@ -118,15 +120,23 @@ async function startChild(
   return { pid: output.readInt32LE(), pidfd: value };
 }
 
-async function reap({ addon, job }: Machine, pidfd: number): Promise<ExitStatus> {
-  try {
-    const { value } = await job("reap", undefined, (native, token) => native.reap(token, pidfd));
-    return value >= 256 ? { kind: "signaled", signal: value - 256 } : { kind: "exited", code: value };
-  } catch {
-    return { kind: "exited", code: 255 }; // somebody else took it from us, which only a debugger could
-  } finally {
-    addon.close(pidfd);
+async function takeStatus({ job }: Pick<Machine, "job">, pidfd: number): Promise<number> {
+  for (;;) {
+    try {
+      return (await job("reap", undefined, (addon, token) => addon.reap(token, pidfd))).value;
+    } catch (thrown) {
+      const hasNoThread = thrown instanceof SyscallError && thrown.syscall === "job";
+      if (!hasNoThread) return 255; // somebody else took it from us, which only a debugger could
+    }
+    await sleep(retryMs);
   }
+}
+
+/** How a child ended that has; closes its pidfd. */
+export async function reap(machine: Pick<Machine, "addon" | "job">, pidfd: number): Promise<ExitStatus> {
+  const status = await takeStatus(machine, pidfd);
+  machine.addon.close(pidfd);
+  return status >= 256 ? { kind: "signaled", signal: status - 256 } : { kind: "exited", code: status };
 }
 
 function makeChild(machine: Machine, { pid, pidfd }: Started, stdio: Child["stdio"]): Child {
