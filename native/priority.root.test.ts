@@ -5,10 +5,13 @@ const index = JSON.stringify(new URL("index.ts", import.meta.url).href);
 /* Field 19 of a thread's stat is its niceness; names of threads may hold blanks and brackets. */
 const readNiceness = `(thread) => process.getBuiltinModule("node:fs").readFileSync("/proc/" + thread + "/stat", "utf8").split(") ").at(-1).split(" ")[16]`;
 const source = `
-  import { readdirSync } from "node:fs";
+  import { readdirSync, readFileSync } from "node:fs";
+  import { setImmediate } from "node:timers/promises";
   import { Worker } from "node:worker_threads";
-  import { raisePriority, run } from ${index};
+  import { raisePriority, readFileBounded, run } from ${index};
   const nicenessOf = ${readNiceness};
+  const taker = Number.parseInt(await readFileBounded("/proc/thread-self/stat", 4096)); // of the next job, once it rests
+  while (!readFileSync("/proc/self/task/" + taker + "/stat", "utf8").includes(") S ")) await setImmediate();
   const isAllowed = await raisePriority();
   const threads = readdirSync("/proc/self/task");
   const ofProcess = new Set(threads.map((thread) => nicenessOf("self/task/" + thread)));

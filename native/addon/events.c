@@ -262,14 +262,17 @@ void job_fail(struct job *job, const char *step, int error) {
   job->step = step;
 }
 
-/* Whether the thread is fit for another. */
+/* Whether the thread is to wait for another. */
 static bool run_job(struct instance *instance, struct job *job) {
+  /* It may be raised itself, if it was there before; what it starts must not be. */
+  if (instance->nice_value != 0) setpriority(PRIO_PROCESS, 0, 0);
   job->work(job);
-  bool is_fit = !job->ends_thread;
   /* Whom the answer wakes must not find its locks with a thread that has yet to wait for a processor. */
   if (instance->nice_value != 0) setpriority(PRIO_PROCESS, 0, instance->nice_value);
   pthread_mutex_lock(&instance->lock);
   instance->running_jobs--;
+  bool rests = !job->ends_thread && !instance->is_closing; /* from here on, so that who hears the answer finds it */
+  if (rests) instance->resting++;
   pthread_mutex_unlock(&instance->lock);
   struct message *message = calloc(1, sizeof *message);
   if (message == NULL) abort(); /* a promise that never settles would be worse */
@@ -278,7 +281,7 @@ static bool run_job(struct instance *instance, struct job *job) {
   message->job = job;
   post(instance, message);
   if (instance->nice_value != 0) setpriority(PRIO_PROCESS, 0, 0);
-  return is_fit;
+  return rests;
 }
 
 /* NULL: none has come for a while, or none will. */
@@ -293,7 +296,7 @@ static struct job *wait_for_job(struct instance *instance) {
   if (may_go) instance->resting--;
   pthread_mutex_unlock(&instance->lock);
   if (may_go) return NULL;
-  if (!has_come) sem_wait(&instance->given);
+  while (!has_come) has_come = sem_wait(&instance->given) == 0;
   pthread_mutex_lock(&instance->lock);
   struct job *job = instance->waiting;
   if (job != NULL) instance->waiting = job->next;
@@ -301,24 +304,12 @@ static struct job *wait_for_job(struct instance *instance) {
   return job;
 }
 
-/* Whether this thread is to wait for another job. */
-static bool rest(struct instance *instance) {
-  pthread_mutex_lock(&instance->lock);
-  bool is_wanted = !instance->is_closing;
-  if (is_wanted) instance->resting++;
-  pthread_mutex_unlock(&instance->lock);
-  return is_wanted;
-}
-
 /* Starting a thread costs the main thread far more than waking one. */
 static void *run_jobs(void *data) {
   struct job *job = data;
   struct instance *instance = job->instance;
   block_signals();
-  while (job != NULL) {
-    bool is_fit = run_job(instance, job);
-    job = is_fit && rest(instance) ? wait_for_job(instance) : NULL;
-  }
+  while (job != NULL) job = run_job(instance, job) ? wait_for_job(instance) : NULL;
   instance_release(instance);
   return NULL;
 }

@@ -265,8 +265,6 @@ static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
   int nice_value = (int)args_integer(&args, 0, -20, -1);
   if (args.error != 0 || sched_getscheduler(0) != SCHED_OTHER || getpriority(PRIO_PROCESS, 0) != 0)
     return args_answer(&args, 0);
-  int result = for_each_thread(set_niceness, nice_value);
-  if (result < 0) return args_answer(&args, result);
   const struct scheduling wanted = {
       .size = sizeof wanted,
       .policy = SCHED_OTHER,
@@ -274,8 +272,10 @@ static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
       .nice_value = nice_value,
       .slice_ns = shortest_slice_ns,
   };
+  /* First, for without its reset what this thread starts would be raised as well. */
+  if (syscall(SYS_sched_setattr, 0, &wanted, 0) < 0) return args_answer(&args, -errno);
   args.instance->nice_value = nice_value;
-  return args_answer(&args, result_of(syscall(SYS_sched_setattr, 0, &wanted, 0)));
+  return args_answer(&args, for_each_thread(set_niceness, nice_value));
 }
 
 static napi_value js_pipe(napi_env env, napi_callback_info info) {
