@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import type { Call } from "../cri-api/index.ts";
-import { mountTmpfs, readFilesBounded, removeTree, unmount, writeFileAtomically } from "../native/index.ts";
+import { mountTmpfs, readFileBounded, removeTree, unmount, writeFileAtomically } from "../native/index.ts";
 import { resolvConfText } from "../oci/index.ts";
 import type { Host } from "./host.ts";
 import { exists } from "./layout.ts";
@@ -26,11 +26,10 @@ export async function writeSandboxFiles(
   const labels = selinuxLabelsOf(host, sandbox);
   const dns = config.dnsConfig;
   const resolvConf = dns ? resolvConfText(dns) : "";
-  const [hostResolvConf, hostHosts] = await readFilesBounded(["/etc/resolv.conf", "/etc/hosts"], maxHostFileBytes);
   const contents = new Map([
-    [paths.resolvConf, resolvConf || (hostResolvConf ?? "")],
+    [paths.resolvConf, resolvConf || ((await readFileBounded("/etc/resolv.conf", maxHostFileBytes)) ?? "")],
     [paths.hostname, `${hostnameOf(sandbox)}\n`],
-    [paths.hosts, hostHosts ?? "127.0.0.1\tlocalhost\n::1\tlocalhost\n"],
+    [paths.hosts, (await readFileBounded("/etc/hosts", maxHostFileBytes)) ?? "127.0.0.1\tlocalhost\n::1\tlocalhost\n"],
   ]);
   const write = writeFileAtomically;
   await Promise.all([...contents].map(([path, text]) => write(path, text, { mode: 0o644, survives: "kill" })));

@@ -55,7 +55,8 @@ it("opens beside state that was cut short, which tells of nothing", async () => 
 
 it("leaves nothing of a container, also where a crash cut its state short, or its monitor's last file", async () => {
   await mkdir(join(directory, "exits"));
-  await writeFile(join(stateDirectory(config), ".web.json.0123456789ab.tmp"), "{");
+  for (const aside of [".web.json.0123456789ab.tmp", "web.json.tmp"]) // the other is an older Berth's
+    await writeFile(join(stateDirectory(config), aside), "{");
   await writeFile(exitFile(config, "web"), "0");
   await writeFile(`${exitFile(config, "web")}.0DS3Y3`, "");
   await writeFile(exitFile(config, "web2"), "0");

@@ -77,7 +77,7 @@ export async function openStateStore(config: RuntimeConfig): Promise<StateStore>
     const state = parseState(text);
     if (state) known.set(ids[index] ?? "", state);
   }
-  await removeFiles(names.filter((name) => name.startsWith(".")).map((name) => join(directory, name)));
+  await removeFiles(names.filter((name) => name.endsWith(".tmp")).map((name) => join(directory, name)));
   return {
     async save(id, state) {
       known.set(id, state);
