@@ -103,9 +103,10 @@ function mappedLayers(home: RootfsHome): string {
   return join(home.path, "mapped");
 }
 
-/** Notes what layers the container stands on, so that they are kept for it over a restart. */
+/** Notes what layers the container stands on, so that they are kept for it over a restart; it outlives no power cut. */
 async function writeRecord(host: ImageHost, home: RootfsHome, layers: readonly Digest[]): Promise<void> {
-  await host.writeFileAtomically(join(home.path, recordName), JSON.stringify({ schemaVersion, layers }));
+  const text = JSON.stringify({ schemaVersion, layers });
+  await host.writeFileAtomically(join(home.path, recordName), text, { survives: "kill" });
 }
 
 function labelOption({ label }: RootfsView): readonly string[] {
@@ -130,11 +131,11 @@ export async function mountVolume(
 /** Mounts the layers under a fresh writable one. */
 export async function mountRootfs(host: ImageHost, home: RootfsHome, plan: RootfsPlan): Promise<void> {
   const { target } = plan;
+  const held = plan.layers.map(({ diffId }) => diffId);
   const work = join(home.path, "work");
   const empty = join(home.path, "lower");
-  const record = { schemaVersion, layers: plan.layers.map(({ diffId }) => diffId) };
   await host.makeFolders([{ path: home.path, mode: 0o700 }]);
-  await host.writeFileAtomically(join(home.path, recordName), JSON.stringify(record), { survives: "kill" });
+  await writeRecord(host, home, held);
   const lowerDirs = await mountLayers(host, home, plan);
   await host.makeFolders([
     await upperFolder(home, lowerDirs[0], plan),
