@@ -174,7 +174,7 @@ describe("a daemon without", () => {
 
   test("room for another process says so and recovers", async () => {
     const { podSandboxId, containerId } = await runOne();
-    await limit("pids", "pids.max", (await readLimit("pids", "pids.current")).trim());
+    await limit("pids", "pids.max", "1"); // of its present number some would be free as soon as threads at rest end
     const config = podConfig(berth.workspace, "no-pids");
     await expect(berth.call("RunPodSandbox", { config })).rejects.toMatchObject({ code: Code.ResourceExhausted });
     await expect(berth.call("ExecSync", { containerId, cmd: ["true"] })).rejects.toMatchObject({
