@@ -21,6 +21,8 @@ export interface ProcessHandle extends Disposable, AsyncDisposable {
 
 interface ProcessFacts {
   readonly state: string;
+  /** PF_* of the kernel's <linux/sched.h>. */
+  readonly flags: number;
   readonly startTime: string;
 }
 
@@ -33,7 +35,7 @@ function readFacts(addon: Addon, pid: number): ProcessFacts | undefined {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const state = fields[0];
   const startTime = fields[19];
-  return state === undefined || startTime === undefined ? undefined : { state, startTime };
+  return state === undefined || startTime === undefined ? undefined : { state, flags: Number(fields[6]), startTime };
 }
 
 function isEnded(facts: ProcessFacts): boolean {
@@ -56,6 +58,18 @@ export async function processIdentity(pid: number): Promise<ProcessIdentity | un
 export function isAlive(identity: ProcessIdentity): boolean {
   const facts = readFacts(getMachine().addon, identity.pid);
   return facts !== undefined && !isEnded(facts) && facts.startTime === identity.startTime;
+}
+
+const exiting = 0x4;
+
+/**
+ * Whether this very process has ended or is about to: the init of a PID namespace waits for all others in there, as long
+ * as their parents take to see to them.
+ */
+export function isEnding(identity: ProcessIdentity): boolean {
+  const facts = readFacts(getMachine().addon, identity.pid);
+  if (facts === undefined || isEnded(facts) || facts.startTime !== identity.startTime) return true;
+  return (facts.flags & exiting) !== 0;
 }
 
 /** Whether this very process sleeps: it neither runs, nor is stopped, nor has ended. Cheap as `isAlive`. */

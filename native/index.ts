@@ -24,6 +24,7 @@ export {
   findProcesses,
   isAlive,
   isAsleep,
+  isEnding,
   openProcess,
   type ProcessHandle,
   type ProcessIdentity,

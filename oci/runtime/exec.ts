@@ -5,7 +5,16 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ExitStatus, ProcessIdentity, StdioSpec } from "../../native/index.ts";
-import { helperPath, isAlive, openProcess, readFileBounded, removeFiles, spawn, within } from "../../native/index.ts";
+import {
+  helperPath,
+  isAlive,
+  isEnding,
+  openProcess,
+  readFileBounded,
+  removeFiles,
+  spawn,
+  within,
+} from "../../native/index.ts";
 import { isStarted } from "./container-start.ts";
 import { killExec } from "./exec-processes.ts";
 import { runtimeFailure } from "./failure.ts";
@@ -18,7 +27,7 @@ import type { ExecCommand, ExecLimits, ExecResult } from "./types.ts";
 /** How long output may still come after the command's end, when a process that it left behind holds the pipes. */
 const drainMs = 250;
 /** How long the end of a container may take that has ended a command of its own. */
-const initLastsMs = 250;
+const initLastsMs = 1_000;
 const maxLogBytes = 1024 * 1024;
 
 /** One command below the helper that follows it, and the private files that go with it. */
@@ -180,12 +189,12 @@ export async function notStarted(
   return new CriError(Code.FailedPrecondition, `container "${exec.id}" is not running`, { cause: failure });
 }
 
-/** An init that is killed outlives everybody in its PID namespace by a moment. */
+/** An init that is killed outlives everybody in its PID namespace by a moment; others may be killed before it. */
 async function endsSoon(init: ProcessIdentity): Promise<boolean> {
-  using process = openProcess(init);
+  using process = isEnding(init) ? undefined : openProcess(init);
   if (!process) return true;
-  const left = sleep(initLastsMs, false, { ref: false });
-  return await Promise.race([process.exited.then(() => true), left]);
+  await Promise.race([process.exited, sleep(initLastsMs, undefined, { ref: false })]);
+  return isEnding(init);
 }
 
 async function isThere(path: string): Promise<boolean> {
