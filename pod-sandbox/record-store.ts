@@ -1,4 +1,4 @@
-import { readdir, rename, rm } from "node:fs/promises";
+import { readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Logger } from "../cri-api/index.ts";
@@ -70,7 +70,7 @@ export async function openRecordStore<T extends StoredObject>(
   for (const file of await readdir(directory)) {
     const path = join(directory, file);
     if (!/^[0-9a-f]{64}\.json$/.test(file)) {
-      if (/^\.[0-9a-f]{64}\.json\.[0-9a-f]+\.tmp$/.test(file)) await rm(path, { force: true }); // a write cut short
+      if (/^\.[0-9a-f]{64}\.json\.[0-9a-f]+\.tmp$/.test(file)) await removeFiles([path]); // a write cut short
       continue;
     }
     try {

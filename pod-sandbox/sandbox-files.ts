@@ -31,8 +31,8 @@ export async function writeSandboxFiles(
     [paths.hostname, `${hostnameOf(sandbox)}\n`],
     [paths.hosts, (await readFileBounded("/etc/hosts", maxHostFileBytes)) ?? "127.0.0.1\tlocalhost\n::1\tlocalhost\n"],
   ]);
-  const write = writeFileAtomically;
-  await Promise.all([...contents].map(([path, text]) => write(path, text, { mode: 0o644, survives: "kill" })));
+  const asFile = { mode: 0o644, survives: "kill" } as const;
+  await Promise.all([...contents].map(([path, text]) => writeFileAtomically(path, text, asFile)));
   const files = [...contents.keys()];
   await giveToPodRoot(config, files);
   await labelFiles(call.signal, labels, files);

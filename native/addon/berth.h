@@ -41,7 +41,7 @@ struct job {
   uint32_t token;
   void (*work)(struct job *job);
   struct job *next;
-  bool ends_thread;
+  bool ends_thread; /* the work leaves its thread unfit for any other, in another namespace say */
   char *strings[max_job_strings];
   int64_t numbers[max_job_numbers];
   char **list;
@@ -105,8 +105,8 @@ napi_value job_start(struct job *job, struct args *args);
 /* A whole job(token, path). strings: 0 path */
 napi_value job_start_on_path(napi_env env, napi_callback_info info, void (*work)(struct job *));
 void job_fail(struct job *job, const char *step, int error);
-/* For work that leaves its thread unfit for any other, in another namespace say. */
-static inline void job_end_thread(struct job *job) { job->ends_thread = true; }
+/* Tells also what path it failed on, which is a failure's output. */
+void job_fail_on(struct job *job, const char *step, int error, const char *path);
 
 /* Tables of exported functions, one per file. */
 struct entry {

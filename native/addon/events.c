@@ -262,9 +262,15 @@ void job_fail(struct job *job, const char *step, int error) {
   job->step = step;
 }
 
+void job_fail_on(struct job *job, const char *step, int error, const char *path) {
+  job_fail(job, step, error);
+  job->output = (uint8_t *)strdup(path);
+  job->output_length = job->output == NULL ? 0 : strlen(path);
+}
+
 /* Whether the thread is to wait for another. */
 static bool run_job(struct instance *instance, struct job *job) {
-  /* It may be raised itself, if it was there before; what it starts must not be. */
+  /* It is raised from its last job, or was there before; what it starts must not be. */
   if (instance->nice_value != 0) setpriority(PRIO_PROCESS, 0, 0);
   job->work(job);
   /* Whom the answer wakes must not find its locks with a thread that has yet to wait for a processor. */
@@ -280,7 +286,6 @@ static bool run_job(struct instance *instance, struct job *job) {
   message->result = job->result;
   message->job = job;
   post(instance, message);
-  if (instance->nice_value != 0) setpriority(PRIO_PROCESS, 0, 0);
   return rests;
 }
 

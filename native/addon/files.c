@@ -284,13 +284,6 @@ static napi_value js_make_directories(napi_env env, napi_callback_info info) {
   return job_start(job, &args);
 }
 
-/* A failure's output is the path it failed on. */
-static void fail_on(struct job *job, const char *step, int error, const char *path) {
-  job_fail(job, step, error);
-  job->output = (uint8_t *)strdup(path);
-  job->output_length = job->output == NULL ? 0 : strlen(path);
-}
-
 enum { fields_of_folder = 3 };
 
 /* list: paths; data: per path mode, uid and gid, 32 bits each */
@@ -304,7 +297,7 @@ static void make_folders(struct job *job) {
     if (step == NULL && lchown(path, fields[1], fields[2]) < 0) step = "chown";
     if (step == NULL && chmod(path, fields[0] & 07777) < 0) step = "chmod";
     if (step == NULL) continue;
-    fail_on(job, step, errno, path);
+    job_fail_on(job, step, errno, path);
     return;
   }
 }
@@ -324,7 +317,8 @@ static napi_value js_make_folders(napi_env env, napi_callback_info info) {
 /* list: paths. All are tried; the first that fails is told. */
 static void remove_files(struct job *job) {
   for (size_t i = 0; i < job->list_length; i++)
-    if (unlink(job->list[i]) < 0 && errno != ENOENT && job->result == 0) fail_on(job, "unlink", errno, job->list[i]);
+    if (unlink(job->list[i]) < 0 && errno != ENOENT && job->result == 0)
+      job_fail_on(job, "unlink", errno, job->list[i]);
 }
 
 static napi_value js_remove_files(napi_env env, napi_callback_info info) {

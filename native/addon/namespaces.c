@@ -85,16 +85,14 @@ static int pin(struct job *job, int kind, int *made) {
 static int write_sysctls(struct job *job) {
   for (size_t i = 0; i + 1 < job->list_length; i += 2) {
     if (write_sysctl(job->list[i], job->list[i + 1]) == 0) continue;
-    job_fail(job, "sysctl", errno);
-    job->output = (uint8_t *)strdup(job->list[i]);
-    job->output_length = strlen(job->list[i]);
+    job_fail_on(job, "sysctl", errno, job->list[i]);
     return -1;
   }
   return 0;
 }
 
 static int prepare(struct job *job, int flags) {
-  job_end_thread(job);
+  job->ends_thread = true;
   if (unshare(flags) < 0) {
     job_fail(job, "unshare", errno);
     return -1;
@@ -165,7 +163,7 @@ static void connect_in_namespace(struct job *job) {
     job_fail(job, "open", errno);
     return;
   }
-  job_end_thread(job);
+  job->ends_thread = true;
   int result = setns(network, CLONE_NEWNET);
   if (result < 0) job_fail(job, "setns", errno);
   close(network);
@@ -217,7 +215,7 @@ static void read_devices(struct job *one) {
 
 /* list: namespaces; numbers: 0 limit per namespace */
 static void read_network_devices(struct job *job) {
-  job_end_thread(job);
+  job->ends_thread = true;
   job_read_each(job, read_devices);
 }
 

@@ -142,11 +142,11 @@ static void run_start(struct job *job) {
   *told = start_child(&start, &pidfd);
   free(argv);
   if (*told < 0) {
-    job_fail(job, start.step, -*told);
+    if (strcmp(start.step, "chdir") == 0)
+      job_fail_on(job, start.step, -*told, start.directory);
+    else
+      job_fail(job, start.step, -*told);
     free(told);
-    if (strcmp(start.step, "chdir") != 0) return;
-    job->output = (uint8_t *)strdup(start.directory); /* a failure's output is the path it failed on */
-    job->output_length = strlen(start.directory);
     return;
   }
   job->result = pidfd;
@@ -241,19 +241,17 @@ struct scheduling {
 enum { reset_on_fork = 1, shortest_slice_ns = 100 * 1000 };
 
 /* Threads that end meanwhile are passed over. */
-static int for_each_thread(int (*work)(pid_t thread, int value), int value) {
+static int raise_threads(int nice_value) {
   DIR *threads = opendir("/proc/self/task");
   if (threads == NULL) return -errno;
   int result = 0;
   for (struct dirent *entry; (entry = readdir(threads)) != NULL;) {
     pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
-    if (thread > 0 && work(thread, value) < 0 && errno != ESRCH) result = -errno;
+    if (thread > 0 && setpriority(PRIO_PROCESS, (id_t)thread, nice_value) < 0 && errno != ESRCH) result = -errno;
   }
   closedir(threads);
   return result;
 }
-
-static int set_niceness(pid_t thread, int nice_value) { return setpriority(PRIO_PROCESS, (id_t)thread, nice_value); }
 
 /*
  * raisePriority(nice): of every thread there is, since this one waits for the others' locks: V8's, libuv's and the
@@ -275,7 +273,7 @@ static napi_value js_raise_priority(napi_env env, napi_callback_info info) {
   /* First, for without its reset what this thread starts would be raised as well. */
   if (syscall(SYS_sched_setattr, 0, &wanted, 0) < 0) return args_answer(&args, -errno);
   args.instance->nice_value = nice_value;
-  return args_answer(&args, for_each_thread(set_niceness, nice_value));
+  return args_answer(&args, raise_threads(nice_value));
 }
 
 static napi_value js_pipe(napi_env env, napi_callback_info info) {

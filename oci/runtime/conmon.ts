@@ -1,15 +1,16 @@
 import { access, readdir, readlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessHandle, SeqpacketHandlers, SeqpacketSocket } from "../../native/index.ts";
 import {
   connectThroughRelay,
   findProcesses,
+  isAlive,
   openProcess,
   readFileBounded,
   removeFiles,
   resolveForeignPaths,
+  within,
   writeFifo,
 } from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
@@ -93,7 +94,8 @@ async function killWithChildren(monitor: ProcessHandle): Promise<void> {
 }
 
 async function endsWithin(process: ProcessHandle, ms: number): Promise<boolean> {
-  return await Promise.race([process.exited.then(() => true), sleep(ms, false)]);
+  await within(ms, process.exited);
+  return !isAlive(process.identity);
 }
 
 /** What a create has got to is not known: maybe the monitor never came to write its pid. */

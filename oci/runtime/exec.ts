@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 import { access, writeFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { Child, ExitStatus, ProcessIdentity, StdioSpec } from "../../native/index.ts";
 import {
@@ -193,7 +192,7 @@ export async function notStarted(
 async function endsSoon(init: ProcessIdentity): Promise<boolean> {
   using process = isEnding(init) ? undefined : openProcess(init);
   if (!process) return true;
-  await Promise.race([process.exited, sleep(initLastsMs, undefined, { ref: false })]);
+  await within(initLastsMs, process.exited);
   return isEnding(init);
 }
 
