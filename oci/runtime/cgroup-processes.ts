@@ -1,7 +1,7 @@
-import { access, readdir, rmdir, writeFile } from "node:fs/promises";
+import { readdir, rmdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
-import { readFileBounded } from "../../native/index.ts";
+import { readFileBounded, readFilesBounded } from "../../native/index.ts";
 import { expandSlice } from "./cgroup-paths.ts";
 import type { CgroupMounts, CgroupPaths } from "./cgroup-paths.ts";
 import { isLive, killUntilGone, readStat } from "./process-tree.ts";
@@ -15,8 +15,11 @@ const membershipControllers = ["pids", "freezer", "memory", "cpu", "name=systemd
 /** Everybody in the container's cgroup and below it. Empty when it is gone. */
 export async function processesIn(paths: CgroupPaths): Promise<readonly ProcessStat[]> {
   const directory = membershipDirectory(paths);
-  if (directory === undefined) return [];
-  const pids = await pidsBelow(directory);
+  return directory === undefined ? [] : await processesBelow([directory]);
+}
+
+async function processesBelow(directories: readonly string[]): Promise<readonly ProcessStat[]> {
+  const pids = [...new Set((await Promise.all(directories.map(pidsBelow))).flat())];
   if (pids.includes(process.pid) || pids.includes(1)) {
     throw new CriError(Code.Internal, "the container's cgroup holds processes of the host");
   }
@@ -25,27 +28,38 @@ export async function processesIn(paths: CgroupPaths): Promise<readonly ProcessS
 
 /** Kills everybody in the container's cgroup; returns when they are gone. */
 export async function killCgroup(paths: CgroupPaths): Promise<void> {
-  if ((await processesIn(paths)).length === 0) return;
+  await killAll(paths, () => processesIn(paths));
+}
+
+async function killAll(paths: CgroupPaths, findVictims: () => Promise<readonly ProcessStat[]>): Promise<void> {
+  if ((await findVictims()).length === 0) return;
   const { freezer } = paths.controllers;
   if (freezer !== undefined) await writeIfThere(join(freezer, "freezer.state"), "THAWED"); // frozen, they could not die
   if (isUnifiedOnly(paths) && paths.unified !== undefined) {
     await writeIfThere(join(paths.unified, "cgroup.kill"), "1"); // atomic where the kernel has it; the loop sees the end
   }
-  const isGone = await killUntilGone(() => processesIn(paths), killDeadlineMs);
+  const isGone = await killUntilGone(findVictims, killDeadlineMs);
   if (!isGone) throw new CriError(Code.Internal, "processes of the container survive SIGKILL");
 }
 
-/** Removes the directories that a runtime left behind; only ones whose name is the container's. */
-export async function removeCgroups(paths: CgroupPaths): Promise<void> {
-  const directories = new Set(Object.values(paths.controllers));
-  if (paths.unified !== undefined) directories.add(paths.unified);
-  await Promise.all([...directories].map(removeCgroupTree));
+/**
+ * Ends what a runtime left behind in any hierarchy: one that was killed as it made or removed the container's cgroups
+ * has them in some.
+ *
+ * @param removes Whether the directories go, too. A scope is systemd's to remove.
+ */
+export async function endCgroups(paths: CgroupPaths, removes: boolean): Promise<void> {
+  const directories = await remaining(paths);
+  if (directories.length === 0) return;
+  await killAll(paths, () => processesBelow(directories));
+  if (removes) await Promise.all(directories.map(removeCgroupTree));
 }
 
-/** Whether anything is left of the container's cgroups, judged by the hierarchy that tells its members. */
-export async function hasCgroups(paths: CgroupPaths): Promise<boolean> {
-  const directory = membershipDirectory(paths);
-  return directory !== undefined && (await isThere(directory));
+/** Those of the container's cgroups that are there. */
+async function remaining({ unified, controllers }: CgroupPaths): Promise<readonly string[]> {
+  const directories = [...new Set([...Object.values(controllers), ...(unified === undefined ? [] : [unified])])];
+  const members = await readFilesBounded(directories.map(membersFile), maxProcsBytes);
+  return directories.filter((_, index) => members[index] !== undefined);
 }
 
 /** Where a container's cgroups will be, known before there is one. Undefined unless the path ends in its id. */
@@ -75,8 +89,12 @@ function membershipDirectory(paths: CgroupPaths): string | undefined {
   return v1 ?? paths.unified;
 }
 
+function membersFile(directory: string): string {
+  return join(directory, "cgroup.procs");
+}
+
 async function pidsBelow(directory: string): Promise<readonly number[]> {
-  const text = await readFileBounded(join(directory, "cgroup.procs"), maxProcsBytes).catch(() => undefined);
+  const text = await readFileBounded(membersFile(directory), maxProcsBytes).catch(() => undefined);
   if (!text) return [];
   const own = text.toString("latin1").split("\n").filter(Boolean).map(Number);
   const below = await Promise.all((await childDirectories(directory)).map(pidsBelow));
@@ -106,15 +124,6 @@ async function writeIfThere(path: string, text: string): Promise<void> {
     await writeFile(path, text, { flag: "r+" });
   } catch (thrown) {
     if (!["ENOENT", "ENODEV"].includes(codeOf(thrown) ?? "")) throw thrown;
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
   }
 }
 

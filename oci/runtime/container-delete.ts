@@ -6,7 +6,7 @@ import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
 import { isAlive, openProcess, readFileBounded, removeTree } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
-import { cgroupPathsOfSpec, hasCgroups, killCgroup, removeCgroups } from "./cgroup-processes.ts";
+import { cgroupPathsOfSpec, endCgroups, killCgroup } from "./cgroup-processes.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
 import { assertId, parseJson } from "./state.ts";
@@ -74,9 +74,7 @@ export async function destroyContainer(
     await deleteByRuntime(host, signal, id);
     await removeTree(runtimeState); // a create that was killed leaves a directory that the runtime does not take for a container
   }
-  if (!cgroups || !(await hasCgroups(cgroups))) return;
-  await killCgroup(cgroups);
-  if (host.config.cgroupDriver === "cgroupfs") await removeCgroups(cgroups); // a scope is systemd's to remove
+  if (cgroups) await endCgroups(cgroups, host.config.cgroupDriver === "cgroupfs");
 }
 
 /** A runtime that hangs, or cannot read its own state, must not keep the container: what it holds is taken down by hand. */

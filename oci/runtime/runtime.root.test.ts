@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../../cri-api/index.ts";
 import { isAlive, openProcess, spawn } from "../../native/index.ts";
-import { readCgroupPaths } from "./cgroup-paths.ts";
+import { readCgroupMounts, readCgroupPaths } from "./cgroup-paths.ts";
 import { readContainerStats } from "./cgroup-stats.ts";
 import { gateOf } from "./container-start.ts";
 import { readStat } from "./process-tree.ts";
@@ -459,6 +459,22 @@ describe("a create that goes wrong", () => {
     const path = await runtimeWhoseCreate('/usr/bin/crun "$@"; sleep 600');
     const thrown = await failure({ path }, AbortSignal.timeout(1_500));
     expect(thrown.name).toBe("TimeoutError");
+  });
+
+  test("a runtime that dies with one of the container's cgroups made, any one, leaves none and nobody in it", async () => {
+    const { unified, controllers } = await readCgroupMounts();
+    const mounts = [...Object.values(controllers), ...(unified ? [unified] : [])];
+    for (const mountPoint of new Set(mounts.map((mount) => mount.mountPoint))) {
+      const path = await runtimeWhoseCreate(
+        `cgroup="${mountPoint}$(grep -o '"cgroupsPath":"[^"]*"' config.json | cut -d '"' -f 4)"
+        mkdir -p "$cgroup"
+        setsid sh -c 'echo $$ > "$0/cgroup.procs" && exec sleep 601' "$cgroup" > /dev/null 2>&1 & # a cpuset lets none in
+        until grep -q . "$cgroup/cgroup.procs" || ! kill -0 $! 2> /dev/null; do sleep 0.01; done
+        kill -9 $$`,
+      );
+      expect(await failure({ path })).toMatchObject({ code: Code.Internal });
+      expect(await processesWith("sleep 601")).toEqual([]);
+    }
   });
 
   test("a runtime's garbage becomes one short printable reason", async () => {
