@@ -9,12 +9,14 @@ import { addChain, type ChainParts, checkChain, deleteChain, type Interface } fr
 import type { CacheEntry, ResultCache } from "./result-cache.ts";
 import { type CniResult, readResult } from "./result.ts";
 import { isAtLeast, isSpecVersion } from "./spec-version.ts";
+import type { Vanguard } from "./vanguard.ts";
 
 export interface AttachmentParts {
   readonly chain: ChainParts;
   readonly cache: ResultCache;
   readonly source: NetworkSource;
   readonly memory: AttachmentMemory;
+  readonly vanguard: Vanguard;
   readonly log: Logger;
   /** Deadline of the DEL that follows a failed ADD. */
   readonly undoTimeoutMs: number;
@@ -37,7 +39,9 @@ export async function attach(parts: AttachmentParts, call: Call, attachment: Att
     throw thrown;
   }
   try {
-    const result = await addChain(parts.chain, network, iface, call.signal);
+    const kind = JSON.stringify([network.name, Object.keys(iface.capabilityArgs)]);
+    const add = (): Promise<CniResult> => addChain(parts.chain, network, iface, call.signal);
+    const result = await parts.vanguard.run(kind, call.signal, add);
     await parts.cache.write({ ...entry, result: result.raw });
     return result;
   } catch (thrown) {

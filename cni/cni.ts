@@ -13,6 +13,7 @@ import type { RunProcess } from "./plugin-run.ts";
 import { createResultCache } from "./result-cache.ts";
 import type { CniResult } from "./result.ts";
 import { endStrayPlugins } from "./stray-plugins.ts";
+import { createVanguard } from "./vanguard.ts";
 
 export interface CniConfig {
   /** Where the network configurations lie; need not exist yet. */
@@ -87,7 +88,8 @@ export async function createCni(parts: CniParts): Promise<Cni> {
   const chain = { run: parts.run, wait, log, pluginDirs: config.pluginDirs };
   const probe = createPluginProbe(chain);
   const source = await createNetworkSource({ config, log, watchDirectory, probe, now: () => performance.now() });
-  return assemble({ chain, cache, source, memory: createAttachmentMemory(), log, undoTimeoutMs });
+  const [memory, vanguard] = [createAttachmentMemory(), createVanguard()];
+  return assemble({ chain, cache, source, memory, vanguard, log, undoTimeoutMs });
 }
 
 function assemble(parts: AttachmentParts): Cni {

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
-import { isAlive, isEnding, processIdentity } from "./identity.ts";
+import { isAlive, isEnding, openProcess, processIdentity } from "./identity.ts";
 import { type Child, spawn } from "./process.ts";
 
 async function start(...argv: [string, ...string[]]): Promise<Child> {
@@ -21,6 +21,20 @@ async function childOf(parent: number): Promise<number> {
     await sleep(5);
   }
 }
+
+test("a process whose first thread has ended lives as long as another one", async () => {
+  const exit = process.arch === "x64" ? 60 : 93; // of one thread
+  const child = await start("/usr/bin/perl", "-Mthreads", "-e", `async { sleep 60 }; syscall(${exit}, 0)`);
+  const identity = await processIdentity(child.pid);
+  if (!identity) throw new Error("there is no process");
+  while (!(await readFile(`/proc/${child.pid}/stat`, "latin1")).includes(") Z ")) await sleep(5);
+  expect(isAlive(identity)).toBe(true);
+  const handle = openProcess(identity);
+  handle?.signal(constants.signals.SIGKILL);
+  await handle?.exited;
+  await handle?.[Symbol.asyncDispose]();
+  expect(isAlive(identity)).toBe(false);
+});
 
 test("the init of a PID namespace is ending for as long as somebody in there is not seen to", async () => {
   const outside = await start("/usr/bin/unshare", "--pid", "--fork", "/bin/sleep", "60");

@@ -23,6 +23,7 @@ interface ProcessFacts {
   readonly state: string;
   /** PF_* of the kernel's <linux/sched.h>. */
   readonly flags: number;
+  readonly threads: number;
   readonly startTime: string;
 }
 
@@ -35,11 +36,13 @@ function readFacts(addon: Addon, pid: number): ProcessFacts | undefined {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const state = fields[0];
   const startTime = fields[19];
-  return state === undefined || startTime === undefined ? undefined : { state, flags: Number(fields[6]), startTime };
+  if (state === undefined || startTime === undefined) return undefined;
+  return { state, flags: Number(fields[6]), threads: Number(fields[17]), startTime };
 }
 
-function isEnded(facts: ProcessFacts): boolean {
-  return facts.state === "Z" || facts.state === "X";
+/** The state is that of the first thread, and others may live on without it, in all that the process has. */
+function isEnded({ state, threads }: ProcessFacts): boolean {
+  return state === "X" || (state === "Z" && threads <= 1);
 }
 
 /** What `look` finds at the processes that are there; one for which it answers nothing is left out. */

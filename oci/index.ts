@@ -1,5 +1,6 @@
 /** One container as processes of the operating system: conmon, crun or runc, and cgroup files. */
 export { createRuntime } from "./runtime/runtime.ts";
+export { configPathOf } from "./runtime/bundle.ts";
 export type { OomKill } from "./runtime/kernel-log.ts";
 export type { ContainerExit, CreateProcess, CreatedProcess, WindowSize } from "./runtime/types.ts";
 export type { ExecCommand, ExecLimits, ExecResult, ExecStreams } from "./runtime/types.ts";

@@ -1,5 +1,6 @@
 import { readdir, rmdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import { readFileBounded, readFilesBounded } from "../../native/index.ts";
 import { expandSlice } from "./cgroup-paths.ts";
@@ -9,6 +10,8 @@ import type { ProcessStat } from "./process-tree.ts";
 
 const maxProcsBytes = 4 * 1024 * 1024;
 const killDeadlineMs = 10_000;
+/** The threads of a process that counts as dead leave its cgroup by and by. */
+const leaveMs = 2_000;
 /** v1 hierarchies in the order in which they are asked who is in the container. */
 const membershipControllers = ["pids", "freezer", "memory", "cpu", "name=systemd"] as const;
 
@@ -103,11 +106,21 @@ async function pidsBelow(directory: string): Promise<readonly number[]> {
 
 async function removeCgroupTree(directory: string): Promise<void> {
   for (const child of await childDirectories(directory)) await removeCgroupTree(child);
+  const deadline = performance.now() + leaveMs;
+  for (let pauseMs = 1; (await removeCgroup(directory)) === "busy"; pauseMs *= 2) {
+    if (performance.now() > deadline) throw new CriError(Code.Internal, "the container's cgroup is busy");
+    await sleep(pauseMs);
+  }
+}
+
+async function removeCgroup(directory: string): Promise<"busy" | "gone"> {
   try {
     await rmdir(directory);
   } catch (thrown) {
+    if (codeOf(thrown) === "EBUSY") return "busy";
     if (codeOf(thrown) !== "ENOENT") throw thrown;
   }
+  return "gone";
 }
 
 async function childDirectories(directory: string): Promise<readonly string[]> {

@@ -2,10 +2,10 @@ import { chown, lstat, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { processIdentity, removeFiles, resolveForeignPaths, writeFileAtomically } from "../../native/index.ts";
+import { processIdentity, resolveForeignPaths, writeFileAtomically } from "../../native/index.ts";
+import { configPathOf } from "./bundle.ts";
 import { readCgroupPaths } from "./cgroup-paths.ts";
-import { cgroupPathsOfSpec } from "./cgroup-processes.ts";
-import { destroyContainer } from "./container-delete.ts";
+import { deleteContainer } from "./container-delete.ts";
 import { runtimeFailure } from "./failure.ts";
 import type { RuntimeHost } from "./host.ts";
 import { hiddenDirectories } from "./invocation.ts";
@@ -51,7 +51,7 @@ async function launch(
 ): Promise<{ readonly initPid: number; readonly monitor: ProcessIdentity | undefined }> {
   const { id, bundle, spec } = process;
   const config = JSON.stringify(withLimitsAsMeant(host, spec));
-  const prepare = (): Promise<void> => writeFileAtomically(join(bundle, "config.json"), config, { survives: "kill" });
+  const prepare = (): Promise<void> => writeFileAtomically(configPathOf(bundle), config, { survives: "kill" });
   const deadline = AbortSignal.timeout(createDeadlineMs);
   const outcome = await host.monitor
     .launch(AbortSignal.any([signal, deadline]), { ...process, prepare })
@@ -94,16 +94,10 @@ function withoutNoQuota(resources: OciResources): OciResources {
   return { ...resources, cpu };
 }
 
-/** Each step stands alone, and runs whatever becomes of the others: what a killed create has got to is not known. */
 async function undoCreate(host: RuntimeHost, process: CreateProcess): Promise<void> {
-  const { id, bundle, spec } = process;
-  await using steps = new AsyncDisposableStack(); // the last comes first
+  await using steps = new AsyncDisposableStack(); // the last comes first, and none waits for another to succeed
   steps.defer(() => removeNewLog(process));
-  steps.defer(() => removeFiles([join(bundle, "config.json")]));
-  steps.defer(() => host.states.remove(id));
-  const cgroups = cgroupPathsOfSpec(spec.linux.cgroupsPath, id, host.cgroupMounts);
-  steps.defer(() => destroyContainer(host, AbortSignal.timeout(undoDeadlineMs), id, cgroups));
-  steps.defer(() => host.monitor.endHalfMade(bundle));
+  steps.defer(() => deleteContainer(host, AbortSignal.timeout(undoDeadlineMs), process.id, process.bundle));
 }
 
 /** One that cannot be removed is kubelet's, as the directory is. */

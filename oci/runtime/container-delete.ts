@@ -4,7 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import * as v from "valibot";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { isAlive, openProcess, readFileBounded, removeTree } from "../../native/index.ts";
+import { isAlive, openProcess, readFileBounded, removeFiles, removeTree } from "../../native/index.ts";
+import { configPathOf } from "./bundle.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import { cgroupPathsOfSpec, endCgroups, killCgroup } from "./cgroup-processes.ts";
 import type { RuntimeHost } from "./host.ts";
@@ -19,6 +20,7 @@ const killDeadlineMs = 30_000;
 const deleteDeadlineMs = 20_000;
 const maxSpecBytes = 16 * 1024 * 1024;
 
+/** Each step stands alone. `config.json`, which tells the next try where the cgroups are, goes when all have been done. */
 export async function deleteContainer(
   host: RuntimeHost,
   signal: AbortSignal,
@@ -33,16 +35,18 @@ export async function deleteContainer(
     await Promise.allSettled(steps); // the next try must not meet this one
     await Promise.all(steps);
   } else {
-    await host.monitor.endHalfMade(bundle);
+    const [ended] = await Promise.allSettled([host.monitor.endHalfMade(bundle)]); // what makes things ends before they do
     await destroyContainer(host, signal, id, await cgroupsOfBundle(host, id, bundle));
+    if (ended.status === "rejected") throw ended.reason;
   }
   await host.states.remove(id); // the monitor is gone: nobody writes an exit file any more
+  await removeFiles([configPathOf(bundle)]);
 }
 
 const specSchema = v.object({ linux: v.object({ cgroupsPath: v.string() }) });
 
 async function cgroupsOfBundle(host: RuntimeHost, id: string, bundle: string): Promise<CgroupPaths | undefined> {
-  const text = await readFileBounded(join(bundle, "config.json"), maxSpecBytes);
+  const text = await readFileBounded(configPathOf(bundle), maxSpecBytes);
   const parsed = v.safeParse(specSchema, parseJson(text?.toString("utf8") ?? ""));
   return parsed.success ? cgroupPathsOfSpec(parsed.output.linux.cgroupsPath, id, host.cgroupMounts) : undefined;
 }
@@ -62,7 +66,7 @@ async function killInit(id: string, init: ProcessIdentity, signal: AbortSignal):
 }
 
 /** Takes down whatever there is of a container below the runtime; each step stands alone and may find nothing. */
-export async function destroyContainer(
+async function destroyContainer(
   host: RuntimeHost,
   signal: AbortSignal,
   id: string,

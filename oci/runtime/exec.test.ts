@@ -13,8 +13,8 @@ const config: RuntimeConfig = {
   cgroupDriver: "cgroupfs",
 };
 
-/** The error of an exec that the runtime had no reason to give for, in a container whose init lives so long. */
-async function failureBeside(seconds: string, words: string): Promise<unknown> {
+/** The error of an exec that the runtime gives these words for, in a container whose init lives so long, or has ended. */
+async function failureBeside(seconds: string, words: string, hasEnded = false): Promise<unknown> {
   const child = await spawn({ argv: ["/bin/sleep", seconds], env: {}, stdio: ["null", "null", "null"] });
   onTestFinished(async () => {
     child.kill(9);
@@ -22,6 +22,7 @@ async function failureBeside(seconds: string, words: string): Promise<unknown> {
   });
   const init = await processIdentity(child.pid);
   if (!init) throw new Error("the stand-in for init ended at once");
+  if (hasEnded) await child.exited;
   const process = {
     terminal: false,
     user: { uid: 0, gid: 0, umask: 0o022, additionalGids: [] },
@@ -53,4 +54,9 @@ test("a runtime that fails in a container that lives is told as it is", async ()
 test("what the caller did wrong counts, also where the container ends", async () => {
   const words = "executable file `true` not found in $PATH";
   expect(await failureBeside("0.1", words)).toMatchObject({ code: Code.InvalidArgument });
+});
+
+test("a container that has ended may have lost its files before", async () => {
+  const words = "executable file `true` not found in $PATH";
+  expect(await failureBeside("0.05", words, true)).toMatchObject({ code: Code.FailedPrecondition });
 });

@@ -184,7 +184,8 @@ export async function notStarted(
     imageName: exec.imageName,
     hidden: [exec.bundle, ...hiddenDirectories(host.config)],
   });
-  if (failure.code !== Code.Internal || !(await endsSoon(init))) return failure;
+  const isEnded = failure.code === Code.Internal ? await endsSoon(init) : isEnding(init); // its files may be gone with it
+  if (!isEnded) return failure;
   return new CriError(Code.FailedPrecondition, `container "${exec.id}" is not running`, { cause: failure });
 }
 

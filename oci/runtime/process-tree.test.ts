@@ -11,6 +11,7 @@ test("a command's name may hold what separates fields", () => {
       ppid: 10,
       processGroup: 42,
       session: 43,
+      threads: 1,
       startTime: "987654",
     });
   }

@@ -9,6 +9,7 @@ export interface ProcessStat {
   readonly ppid: number;
   readonly processGroup: number;
   readonly session: number;
+  readonly threads: number;
   readonly startTime: string;
 }
 
@@ -27,6 +28,7 @@ export function parseStat(text: string): ProcessStat | undefined {
     ppid: Number(ppid),
     processGroup: Number(processGroup),
     session: Number(session),
+    threads: Number(fields[17]),
     startTime,
   };
 }
@@ -40,8 +42,9 @@ export async function readStat(pid: number): Promise<ProcessStat | undefined> {
   }
 }
 
+/** The state is that of the first thread: others may live on, and hold what the process has, a cgroup say. */
 export function isLive(stat: ProcessStat | undefined): stat is ProcessStat {
-  return stat !== undefined && stat.state !== "Z" && stat.state !== "X";
+  return stat !== undefined && stat.state !== "X" && (stat.state !== "Z" || stat.threads > 1);
 }
 
 /** Living processes below `pid` at this moment, parents before children, `pid` itself not among them. */
