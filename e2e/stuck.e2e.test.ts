@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { Code } from "../cri-api/index.ts";
@@ -220,6 +220,31 @@ describe("a runtime", () => {
     await runtime.become("well");
     const { containerId } = await berth.call("CreateContainer", request);
     await berth.call("StartContainer", { containerId });
+  });
+
+  test("that lingers over a container that cannot die loses no trace of it", { timeout: 120_000 }, async () => {
+    const before = await berth.findTraces();
+    const pod = await berth.runPod({ runtimeHandler: "moody" });
+    const config = containerConfig("moody", berth.image("busybox"));
+    await runtime.become("lingering");
+    const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+    const create = berth.call("CreateContainer", request, { timeoutMs: patienceMs });
+    const late = expect(create).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    const members = path.join("/sys/fs/cgroup/pids", berth.workspace.cgroupParent);
+    const init = await waitUntil("the container's init", async () => {
+      const names = (await readdir(members)).filter((name) => name.startsWith("berth-"));
+      const texts = await Promise.all(names.map((name) => readFile(path.join(members, name, "cgroup.procs"), "utf8")));
+      return Number.parseInt(texts.join(""), 10) || undefined;
+    });
+    {
+      await using _frozen = await freeze([init]);
+      await runtime.become("well");
+      await late;
+      const stop = berth.call("StopPodSandbox", { podSandboxId: pod.id }, { timeoutMs: 60_000 });
+      await expect(stop).rejects.toThrow(/survives? SIGKILL/u);
+    }
+    await berth.removePod(pod.id);
+    await berth.expectNothingNew(before);
   });
 
   test("in the mood to hang does not keep a container from being removed", { timeout: 120_000 }, async () => {

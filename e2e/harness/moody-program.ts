@@ -9,6 +9,7 @@ const moods = {
   garbage: "head -c 20000 /dev/urandom; head -c 20000 /dev/urandom >&2; exit 1",
   flood: "cat /dev/zero",
   late: 'sleep 3; "$REAL" "$@"',
+  lingering: '"$REAL" "$@"; sleep 3600',
 } as const;
 
 /** How a part of the node behaves: as it should, or in one of the ways in which programs go wrong. */
