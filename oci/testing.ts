@@ -1,8 +1,9 @@
-import { writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { readdir, rm, writeFile } from "node:fs/promises";
+import { basename } from "node:path";
 import { PassThrough } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Code, CriError } from "../cri-api/index.ts";
+import { configPathOf } from "./index.ts";
 import type { ContainerExit, CreateProcess, Runtime } from "./index.ts";
 
 interface FakeContainer {
@@ -93,7 +94,7 @@ export function createFakeRuntime(handler = "fake"): FakeRuntime {
         throw new CriError(Code.FailedPrecondition, `container "${id}" already exists in the runtime`);
       const { args } = spec.process;
       findProgram(args, `cannot create container "${id}"`);
-      await writeFile(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
+      await writeFile(configPathOf(bundle), JSON.stringify(spec), { mode: 0o600 });
       const { promise: ended, resolve } = Promise.withResolvers<ContainerExit>();
       const init = { pid: nextPid++, startTime: "1" };
       containers.set(id, { init, args, bundle, isStarted: false, ended, end: resolve });
@@ -115,11 +116,12 @@ export function createFakeRuntime(handler = "fake"): FakeRuntime {
       const container = containers.get(id);
       if (container) end(container, 128 + signal);
     },
-    async delete(signal, id) {
+    async delete(signal, id, bundle) {
       begin("delete", id, signal);
       const container = containers.get(id);
       if (container) end(container, 137);
       containers.delete(id);
+      await rm(configPathOf(bundle), { force: true });
     },
     async execSync(signal, exec, limits) {
       begin("execSync", exec.id, signal);
@@ -300,6 +302,7 @@ export function describeRuntimeContract(name: string, open: () => Promise<Contra
     test("delete takes down a running container, and may be said again", async () => {
       const container = await running(["sleep", "1000"]);
       await container.remove();
+      expect(await readdir(container.bundle)).not.toContain("config.json");
       await container.remove();
       expect(await subject.runtime.readExit(container.id)).toBeUndefined();
       expect(await subject.runtime.cgroupPaths(container.id)).toBeUndefined();

@@ -1,4 +1,4 @@
-import { readFileBounded, removeTree } from "../native/index.ts";
+import { readFileBounded } from "../native/index.ts";
 import { configPathOf, type Spec } from "../oci/index.ts";
 import { exists } from "./layout.ts";
 
@@ -10,7 +10,7 @@ export async function readSpec(bundle: string): Promise<Spec | undefined> {
   return text && (JSON.parse(text.toString("utf8")) as Spec); // our own file in a directory only root can write
 }
 
-/** Removes a bundle, or the folder that it lies in, but not as long as it is a container's: the next delete needs it. */
-export async function removeBundle(bundle: string, folder = bundle): Promise<void> {
-  if (!(await exists(configPathOf(bundle)))) await removeTree(folder);
+/** Whether something of its container may be there yet, which the next delete could not find without the bundle. */
+export async function isHeld(bundle: string): Promise<boolean> {
+  return await exists(configPathOf(bundle));
 }

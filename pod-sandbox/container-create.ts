@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import type { RootfsOwner } from "../image-service/index.ts";
-import { makeFolders } from "../native/index.ts";
+import { makeFolders, removeTree } from "../native/index.ts";
 import { stopSignalNumber, validateContainerConfig } from "../oci/index.ts";
-import { removeBundle } from "./bundle.ts";
+import { isHeld } from "./bundle.ts";
 import { resolveCdiDevices } from "./cdi-devices.ts";
 import { createdAfter } from "./clock.ts";
 import { logPathOf } from "./container-log-path.ts";
@@ -124,7 +124,9 @@ async function bringUp(call: Call, creation: Creation, host: Host): Promise<void
   await using pidNamespace = await openPidNamespace(config, creation.sandbox, host);
   await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
 
-  undo.defer(() => removeBundle(paths.bundle));
+  undo.defer(async () => {
+    if (!(await isHeld(paths.bundle))) await removeTree(paths.bundle);
+  });
   const folders = needsVolumes(creation, host) ? [paths.bundle, paths.volumes] : [paths.bundle];
   await makeFolders(folders.map((path) => ({ path, mode: 0o700 })));
   await letPodRootThrough(creation.sandbox.config, folders);

@@ -1,8 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import type { Call } from "../cri-api/index.ts";
-import { mountTmpfs, readFileBounded, unmount, writeFileAtomically } from "../native/index.ts";
+import { mountTmpfs, readFileBounded, removeTree, unmount, writeFileAtomically } from "../native/index.ts";
 import { resolvConfText } from "../oci/index.ts";
-import { removeBundle } from "./bundle.ts";
 import type { Host } from "./host.ts";
 import { exists } from "./layout.ts";
 import type { SandboxPaths } from "./layout.ts";
@@ -51,5 +50,5 @@ export async function writeSandboxFiles(
 export async function removeSandboxFiles(paths: SandboxPaths): Promise<void> {
   if (!(await exists(paths.directory))) return;
   await unmount(paths.shm, { signal: AbortSignal.timeout(teardownDeadlineMs) });
-  await removeBundle(paths.pauseBundle, paths.directory);
+  await removeTree(paths.directory);
 }

@@ -3,6 +3,7 @@ import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { makeFolders } from "../native/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
+import { isHeld } from "./bundle.ts";
 import { createdAfter } from "./clock.ts";
 import { chooseRuntime } from "./host.ts";
 import type { Host } from "./host.ts";
@@ -92,7 +93,9 @@ async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): 
   const paths = sandboxPathsOf(host.layout, sandbox.id);
   await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
 
-  undo.defer(() => removeSandboxFiles(paths));
+  undo.defer(async () => {
+    if (!(await isHeld(paths.pauseBundle))) await removeSandboxFiles(paths);
+  });
   await makeFolders([paths.directory, paths.namespaces].map((path) => ({ path, mode: 0o700 })));
 
   undo.defer(() => unpinSandboxNamespaces(paths));
