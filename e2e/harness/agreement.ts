@@ -43,7 +43,7 @@ async function compareOnce(daemon: Daemon, empty: Traces): Promise<readonly stri
   const [traces, members] = await Promise.all([findTraces({ workspace, ids }), findMembers(workspace)]);
   const [leases, records] = await Promise.all([readLeases(workspace), readLayerRecords(workspace)]);
   return [
-    ...findOrphans({ empty, traces, ids, members, leases, records, daemon }),
+    ...findOrphans({ empty, traces, ids, leases, records, daemon }),
     ...answers.pods.flatMap((pod) => doubtPod(pod, traces, leases)),
     ...answers.containers.flatMap((container) => doubtContainer(container, members)),
     ...(await Promise.all(answers.containers.map(doubtLimit))).flat(),
@@ -93,7 +93,6 @@ interface Scene {
   readonly empty: Traces;
   readonly traces: Traces;
   readonly ids: ReadonlySet<string>;
-  readonly members: ReadonlyMap<string, readonly number[]>;
   readonly leases: ReadonlyMap<string, string>;
   readonly records: string;
   readonly daemon: Daemon;
@@ -102,20 +101,14 @@ interface Scene {
 /** Names that writes and removals have while they are under way. */
 const halfWay = /\.tmp$|\.new$|\/\.[^/]*\/?$|\/layers\/\./u;
 
-function findOrphans({ empty, traces, ids, members, leases, records, daemon }: Scene): readonly string[] {
+function findOrphans({ empty, traces, ids, leases, records, daemon }: Scene): readonly string[] {
   const isKnown = (text: string): boolean => [...ids].some((id) => text.includes(id));
-  const isInContainer = (line: string): boolean => {
-    const pid = Number(/^processes: (\d+) /u.exec(line)?.[1]);
-    return [...members].some(([id, pids]) => ids.has(id) && pids.includes(pid));
-  };
   const addresses = new Set([...leases].flatMap(([ip, id]) => (ids.has(id) ? [ip] : [])));
   const isLent = (line: string): boolean => (line.match(/10\.88\.[\d.]+/gu) ?? []).some((ip) => addresses.has(ip));
   const chains = new Set(traces.firewall.filter(isLent).flatMap(chainsOf));
   const isExplained = (line: string): boolean => {
     if (isOfNode(daemon.workspace, line)) return true;
-    if (line.startsWith("processes: ")) {
-      return line.startsWith(`processes: ${daemon.pid} `) || isKnown(line) || isInContainer(line);
-    }
+    if (line.startsWith(`processes: ${daemon.pid} `)) return true;
     if (line.startsWith("files: ") && halfWay.test(line)) return false;
     if (line.startsWith(`files: ${path.join(daemon.workspace.root, "images")}/`)) return true;
     const layer = /\/layers\/(sha256)-([0-9a-f]{64})\//u.exec(line);

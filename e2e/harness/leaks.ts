@@ -111,14 +111,16 @@ async function describeIfOurs(scope: Scope, network: string, pid: string): Promi
   const isOfTestRunner = fields[1] === String(process.pid) || fields[1] === String(process.ppid);
   if (stat === "" || fields[0] === "Z" || isOfTestRunner) return undefined;
   const commandLine = (await read("cmdline")).replaceAll("\0", " ").trim();
+  const cgroups = await read("cgroup");
   const isFound =
     (await readlink(`/proc/${pid}/ns/net`).catch(() => "")) === network ||
     isOurs(scope, commandLine) ||
-    isOurs(scope, await read("cgroup")) ||
+    isOurs(scope, cgroups) ||
     isOnOurFiles(scope, await read("mountinfo"));
-  return isFound
-    ? `${pid} started ${fields[19]}: ${commandLine || stat.slice(0, stat.lastIndexOf(")") + 1)}`
-    : undefined;
+  if (!isFound) return undefined;
+  const container = /berth-[0-9a-f]{64}/u.exec(cgroups)?.[0];
+  const name = commandLine || stat.slice(0, stat.lastIndexOf(")") + 1);
+  return `${pid} started ${fields[19]}: ${name}${container ? ` in ${container}` : ""}`;
 }
 
 /** A container sees our folders at places of its own; the host sees them where they are. */
