@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -30,8 +30,15 @@ test("a cgroup that is gone holds nobody", async () => {
   const gone = { unified: undefined, controllers: { pids: join(tmpdir(), "berth-no-such-cgroup") } };
   expect(await processesIn(gone)).toEqual([]);
   await killCgroup(gone);
-  await endCgroups(gone, true);
+  await endCgroups(gone, "berth-no-such-cgroup", true);
   expect(await processesIn({ unified: undefined, controllers: {} })).toEqual([]);
+});
+
+test("where a runtime does not know a hierarchy, its container is beside others, and all are left alone", async () => {
+  const { controllers } = await cgroup([process.pid]);
+  const beside = { unified: undefined, controllers: { misc: controllers["pids"] ?? "" } };
+  await endCgroups(beside, "c1", true);
+  expect(await readdir(beside.controllers.misc)).toContain("inner");
 });
 
 test("a container's place is known before it is there, if it is its own", () => {

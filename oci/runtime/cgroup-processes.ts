@@ -47,20 +47,25 @@ async function killAll(paths: CgroupPaths, findVictims: () => Promise<readonly P
 
 /**
  * Ends what a runtime left behind in any hierarchy: one that was killed as it made or removed the container's cgroups
- * has them in some.
+ * has them in some. Directories that do not bear the container's id are left alone.
  *
  * @param removes Whether the directories go, too. A scope is systemd's to remove.
  */
-export async function endCgroups(paths: CgroupPaths, removes: boolean): Promise<void> {
-  const directories = await remaining(paths);
+export async function endCgroups(paths: CgroupPaths, id: string, removes: boolean): Promise<void> {
+  const directories = await remaining(ownDirectories(paths, id));
   if (directories.length === 0) return;
   await killAll(paths, () => processesBelow(directories));
   if (removes) await Promise.all(directories.map(removeCgroupTree));
 }
 
-/** Those of the container's cgroups that are there. */
-async function remaining({ unified, controllers }: CgroupPaths): Promise<readonly string[]> {
-  const directories = [...new Set([...Object.values(controllers), ...(unified === undefined ? [] : [unified])])];
+/** In a hierarchy that a runtime does not know (`misc`, to runc), its containers are where the runtime is itself. */
+function ownDirectories({ unified, controllers }: CgroupPaths, id: string): readonly string[] {
+  const directories = new Set([...Object.values(controllers), ...(unified === undefined ? [] : [unified])]);
+  return [...directories].filter((directory) => directory.includes(id));
+}
+
+/** Those of the cgroups that are there. */
+async function remaining(directories: readonly string[]): Promise<readonly string[]> {
   const members = await readFilesBounded(directories.map(membersFile), maxProcsBytes);
   return directories.filter((_, index) => members[index] !== undefined);
 }

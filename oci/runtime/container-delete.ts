@@ -78,7 +78,7 @@ async function destroyContainer(
     await deleteByRuntime(host, signal, id);
     await removeTree(runtimeState); // a create that was killed leaves a directory that the runtime does not take for a container
   }
-  if (cgroups) await endCgroups(cgroups, host.config.cgroupDriver === "cgroupfs");
+  if (cgroups) await endCgroups(cgroups, id, host.config.cgroupDriver === "cgroupfs");
 }
 
 /** A runtime that hangs, or cannot read its own state, must not keep the container: what it holds is taken down by hand. */
