@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Code, loadJsonCodecs } from "../cri-api/index.ts";
 import { readMountTable } from "../native/index.ts";
 import type { CreateProcess } from "../oci/index.ts";
+import { sandboxPathsOf } from "./layout.ts";
 import { removePodSandbox } from "./sandbox-remove.ts";
 import { runPodSandbox } from "./sandbox-run.ts";
 import { stopPodSandbox } from "./sandbox-stop.ts";
@@ -100,6 +101,7 @@ describe("runPodSandbox", () => {
     const [left] = host.sandboxes.list();
     expect(left).toMatchObject({ state: "not-ready" });
     const podSandboxId = left?.id ?? "";
+    expect(await mountsBelow(host.directory)).toEqual([sandboxPathsOf(host.layout, podSandboxId).netns]); // DEL needs it
     await expect(stopPodSandbox(testCall(), { podSandboxId }, host)).rejects.toThrow("plugin is gone");
     await expect(run()).rejects.toMatchObject({ code: Code.AlreadyExists });
     delete host.network.fail.del;

@@ -3,22 +3,22 @@ import { Code, CriError } from "../cri-api/index.ts";
 import type { Call, cri, Init } from "../cri-api/index.ts";
 import { makeFolders } from "../native/index.ts";
 import type { ProcessIdentity } from "../native/index.ts";
-import { isHeld } from "./bundle.ts";
 import { createdAfter } from "./clock.ts";
 import { chooseRuntime } from "./host.ts";
 import type { Host } from "./host.ts";
 import { sandboxPathsOf } from "./layout.ts";
 import type { SandboxPaths } from "./layout.ts";
 import { attachmentOf, usesHostNetwork } from "./network.ts";
-import { removePauseProcess, startPauseProcess } from "./pause.ts";
+import { startPauseProcess } from "./pause.ts";
 import { isSamePod } from "./pod-containers.ts";
 import { removeSandboxFiles, writeSandboxFiles } from "./sandbox-files.ts";
 import { pinSandboxNamespaces, unpinSandboxNamespaces } from "./sandbox-namespaces.ts";
+import { releaseSandbox } from "./sandbox-stop.ts";
 import { advanceSandbox, namespaceOptionsOf, sandboxBase, sandboxName } from "./sandbox.ts";
 import type { Sandbox, SandboxIn } from "./sandbox.ts";
 import { selinuxLabelsOf } from "./selinux.ts";
 import { validateSandboxConfig } from "./sandbox-validate.ts";
-import { noteUndo, settleTogether, teardownDeadlineMs, tellFailedUndo, undoneByUs } from "./undo.ts";
+import { noteUndo, settleTogether, tellFailedUndo, undoneByUs } from "./undo.ts";
 import { requireUserNamespaces } from "./user-namespace.ts";
 
 /**
@@ -91,18 +91,13 @@ async function createSandbox(call: Call, sandbox: SandboxIn<"creating">, host: H
 
 async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): Promise<void> {
   const paths = sandboxPathsOf(host.layout, sandbox.id);
-  await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
+  await makeNamespaces(sandbox, paths);
+  await using undo = new AsyncDisposableStack();
 
   undo.defer(async () => {
-    if (!(await isHeld(paths.pauseBundle))) await removeSandboxFiles(paths);
+    await releaseSandbox(sandbox, host); // a failed ADD still needs its DEL
+    await removeSandboxFiles(paths); // the next try finds by them what could not be released
   });
-  await makeFolders([paths.directory, paths.namespaces].map((path) => ({ path, mode: 0o700 })));
-
-  undo.defer(() => unpinSandboxNamespaces(paths));
-  await pinSandboxNamespaces(sandbox, paths);
-
-  undo.defer(() => detachNetwork(sandbox, paths, host)); // before ADD: a failed ADD still needs its DEL
-  undo.defer(() => removePauseProcess(sandbox, host));
   const [ips, , pause] = await settleTogether([
     attachNetwork(call, sandbox, paths, host),
     writeSandboxFiles(call, sandbox, paths, host),
@@ -116,6 +111,17 @@ async function bringUp(call: Call, sandbox: SandboxIn<"creating">, host: Host): 
   call.log.info({ podSandboxId: sandbox.id, ips }, "pod sandbox ready");
 }
 
+async function makeNamespaces(sandbox: SandboxIn<"creating">, paths: SandboxPaths): Promise<void> {
+  await using undo = new AsyncDisposableStack(); // unwinds newest first on any throw
+
+  undo.defer(() => removeSandboxFiles(paths));
+  await makeFolders([paths.directory, paths.namespaces].map((path) => ({ path, mode: 0o700 })));
+
+  undo.defer(() => unpinSandboxNamespaces(paths));
+  await pinSandboxNamespaces(sandbox, paths);
+  undo.move();
+}
+
 async function attachNetwork(
   call: Call,
   sandbox: SandboxIn<"creating">,
@@ -125,12 +131,6 @@ async function attachNetwork(
   if (usesHostNetwork(sandbox.config)) return [];
   const result = await undoneByUs(host.network.add(call, attachmentOf(sandbox.id, sandbox.config, paths.netns)));
   return result.ips;
-}
-
-async function detachNetwork(sandbox: SandboxIn<"creating">, paths: SandboxPaths, host: Host): Promise<void> {
-  if (usesHostNetwork(sandbox.config)) return;
-  const attachment = attachmentOf(sandbox.id, sandbox.config, paths.netns);
-  await host.network.del(attachment, AbortSignal.timeout(teardownDeadlineMs));
 }
 
 async function startPause(
