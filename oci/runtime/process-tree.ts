@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openProcess } from "../../native/index.ts";
+import { isAlive, openProcess } from "../../native/index.ts";
 
 /** The fields of `/proc/<pid>/stat` that tell who belongs to whom. */
 export interface ProcessStat {
@@ -105,7 +105,8 @@ export async function signalProcess(stat: ProcessStat, signal: number): Promise<
 }
 
 /**
- * Kills what `findVictims` names until it names nobody, for new ones are forked while the old ones are killed.
+ * Kills what `findVictims` names until it names nobody, for new ones are forked while the old ones are killed. Who was
+ * named once is waited for: one whose first thread has ended has lost what he is known by, and may still be at work.
  *
  * @returns Whether nobody is left; false after `deadlineMs`, when somebody sleeps uninterruptibly.
  */
@@ -115,9 +116,11 @@ export async function killUntilGone(
 ): Promise<boolean> {
   const sigkill = 9;
   const deadline = performance.now() + deadlineMs;
+  let dying: readonly ProcessStat[] = [];
   for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
     const victims = await findVictims();
-    if (victims.length === 0) return true;
+    dying = [...victims, ...dying.filter((one) => isAlive(one) && !victims.some(({ pid }) => pid === one.pid))];
+    if (dying.length === 0) return true;
     if (performance.now() > deadline) return false;
     for (const victim of victims) await signalProcess(victim, sigkill);
     await sleep(pauseMs);
