@@ -1,4 +1,4 @@
-import { access, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -49,5 +49,14 @@ test("an init that dies at its gate is left to the runtime to explain, at once",
   const startedAt = performance.now();
   await expect(startContainer(host, AbortSignal.timeout(20_000), "c1")).rejects.toThrow('cannot start container "c1"');
   expect(performance.now() - startedAt).toBeLessThan(900);
+  await access(gate);
+});
+
+test("an init that is killed at its gate was not started, though threads of it outlive the first", async () => {
+  const exit = process.arch === "x64" ? 60 : 93; // of one thread
+  const { host, gate } = await createdByRunc(`exec perl -Mthreads -e 'async { sleep 60 }; syscall(${exit}, 0)'`);
+  const { init } = (await host.states.load("c1")) ?? {};
+  await expect.poll(() => readFile(`/proc/${init?.pid}/stat`, "latin1")).toContain(") Z ");
+  expect(await isStarted(host, "c1")).toBe(false);
   await access(gate);
 });

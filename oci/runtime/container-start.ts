@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
 import type { ProcessIdentity } from "../../native/index.ts";
-import { isAlive, isAsleep, openProcess, removeFiles } from "../../native/index.ts";
+import { isAlive, isAsleep, isEnding, openProcess, removeFiles } from "../../native/index.ts";
 import { codeOf } from "./cgroup-processes.ts";
 import type { RuntimeHost } from "./host.ts";
 import { invokeRuntime } from "./invocation.ts";
@@ -141,7 +141,7 @@ export async function isStarted(host: Pick<RuntimeHost, "config" | "states">, id
     return true;
   }
   const state = await host.states.load(id);
-  if (!state || !isAlive(state.init) || (await waitsAtGate(id, state.init))) return false;
+  if (!state || isEnding(state.init) || (await waitsAtGate(id, state.init))) return false;
   await removeFiles([path]); // the start was cut short before it came to that
   return true;
 }
