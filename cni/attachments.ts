@@ -39,7 +39,7 @@ export async function attach(parts: AttachmentParts, call: Call, attachment: Att
     throw thrown;
   }
   try {
-    const kind = JSON.stringify([network.name, Object.keys(iface.capabilityArgs)]);
+    const kind = JSON.stringify([entry.config, Object.keys(iface.capabilityArgs)]);
     const add = (): Promise<CniResult> => addChain(parts.chain, network, iface, call.signal);
     const result = await parts.vanguard.run(kind, call.signal, add);
     await parts.cache.write({ ...entry, result: result.raw });

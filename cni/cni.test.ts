@@ -21,9 +21,12 @@ const refusing =
 describe("attachments", () => {
   let node: TestNode;
   let plugins: FakePlugins;
+  let log: ReturnType<typeof createTestLog>;
+  let tellChange = (): void => undefined;
   const opened: Cni[] = [];
   beforeEach(async () => {
     node = await createTestNode();
+    log = createTestLog();
     plugins = createFakePlugins();
     await node.install("bridge", "tuning", "portmap");
   });
@@ -43,9 +46,12 @@ describe("attachments", () => {
     await node.configure("10-net.conflist", list);
     const cni = await createCni({
       config: { confDir: node.confDir, pluginDirs: ["/nowhere", node.pluginDir], cacheDir: node.cacheDir },
-      log: createTestLog(),
+      log,
       run: plugins.run,
-      watchDirectory: () => ({ [Symbol.asyncDispose]: () => Promise.resolve() }),
+      watchDirectory: (_path, onEvent) => {
+        tellChange = () => onEvent({ name: "10-net.conflist" });
+        return { [Symbol.asyncDispose]: () => Promise.resolve() };
+      },
     });
     opened.push(cni);
     return cni;
@@ -213,6 +219,25 @@ describe("attachments", () => {
     await cni.del(createAttachment("pod-a"), soon());
     release.resolve();
     await hung;
+  });
+
+  it("the first ADD goes ahead of the others again when the network has changed", async () => {
+    const cni = await open();
+    await cni.add(createTestCall(), createAttachment("pod-a"));
+    const release = Promise.withResolvers<void>();
+    plugins.behave("portmap", "ADD", async ({ config }) => {
+      await release.promise;
+      return { stdout: config["prevResult"] };
+    });
+    await node.configure("10-net.conflist", { name: "net", cniVersion: "0.4.0", plugins: [{ type: "bridge" }, portmap] });
+    tellChange();
+    const ready = { fields: { cniVersion: "0.4.0" }, text: "pod network ready" };
+    await expect.poll(() => log.lines.at(-1)).toMatchObject(ready);
+    const adding = ["pod-b", "pod-c"].map((id) => cni.add(createTestCall(), createAttachment(id)));
+    await expect.poll(started).toContain("ADD portmap");
+    release.resolve();
+    await Promise.all(adding);
+    expect(started().slice(3)).toEqual(["ADD bridge", "ADD portmap", "ADD bridge", "ADD portmap"]);
   });
 
   it("verbs of one container wait for each other", async () => {
