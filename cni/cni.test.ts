@@ -229,7 +229,11 @@ describe("attachments", () => {
       await release.promise;
       return { stdout: config["prevResult"] };
     });
-    await node.configure("10-net.conflist", { name: "net", cniVersion: "0.4.0", plugins: [{ type: "bridge" }, portmap] });
+    await node.configure("10-net.conflist", {
+      name: "net",
+      cniVersion: "0.4.0",
+      plugins: [{ type: "bridge" }, portmap],
+    });
     tellChange();
     const ready = { fields: { cniVersion: "0.4.0" }, text: "pod network ready" };
     await expect.poll(() => log.lines.at(-1)).toMatchObject(ready);

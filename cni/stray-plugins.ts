@@ -1,5 +1,12 @@
 import { setTimeout } from "node:timers/promises";
-import { findProcesses, openProcess, type ProcessIdentity, processIdentity, readFileBounded } from "../native/index.ts";
+import {
+  findProcesses,
+  isAlive,
+  openProcess,
+  type ProcessIdentity,
+  processIdentity,
+  readFileBounded,
+} from "../native/index.ts";
 
 /** The kernel's limit of what a program can be given. */
 const maxEnvironmentBytes = 4 * 1024 * 1024;
@@ -14,14 +21,15 @@ const pauseMs = 10;
  * @throws `signal.reason` where one of them does not die in time.
  */
 export async function endStrayPlugins(containerIds: readonly string[], signal: AbortSignal): Promise<number> {
-  const ended = new Set<number>();
+  const killed = new Map<number, ProcessIdentity>();
   for (;;) {
     const strays = await findStrays(new Set(containerIds));
-    if (strays.length === 0) return ended.size;
+    // One whose first thread has ended has no environment any more, and others of it may still be at work.
+    if (strays.length === 0 && ![...killed.values()].some(isAlive)) return killed.size;
     for (const stray of strays) {
       using process = openProcess(stray);
       process?.signal(sigkill);
-      ended.add(stray.pid);
+      killed.set(stray.pid, stray);
     }
     await setTimeout(pauseMs, undefined, { signal });
   }

@@ -7,19 +7,22 @@ import { killUntilGone, readStat } from "./process-tree.ts";
 
 const freezer = (await readCgroupMounts()).controllers["freezer"]?.mountPoint;
 
-test.skipIf(!freezer)("who was to be killed counts until he is dead, also where nobody would know him again", async () => {
-  const group = join(freezer ?? "", `berth-test-${process.pid}`);
-  await mkdir(group);
-  onTestFinished(async () => await rmdir(group));
-  const child = await spawn({ argv: ["/bin/sleep", "60"], env: {}, stdio: ["null", "null", "null"] });
-  onTestFinished(async () => {
-    await writeFile(join(group, "freezer.state"), "THAWED");
-    child.kill(9);
-    await child.exited;
-  });
-  await writeFile(join(group, "cgroup.procs"), String(child.pid));
-  await writeFile(join(group, "freezer.state"), "FROZEN");
-  const seen = await readStat(child.pid);
-  const once = seen ? [seen] : [];
-  expect(await killUntilGone(async () => once.splice(0), 100)).toBe(false);
-});
+test.skipIf(!freezer)(
+  "who was to be killed counts until he is dead, also where nobody would know him again",
+  async () => {
+    const group = join(freezer ?? "", `berth-test-${process.pid}`);
+    await mkdir(group);
+    onTestFinished(async () => await expect.poll(() => rmdir(group)).toBeUndefined());
+    const child = await spawn({ argv: ["/bin/sleep", "60"], env: {}, stdio: ["null", "null", "null"] });
+    onTestFinished(async () => {
+      await writeFile(join(group, "freezer.state"), "THAWED");
+      child.kill(9);
+      await child.exited;
+    });
+    await writeFile(join(group, "cgroup.procs"), String(child.pid));
+    await writeFile(join(group, "freezer.state"), "FROZEN");
+    const seen = await readStat(child.pid);
+    const once = seen ? [seen] : [];
+    expect(await killUntilGone(async () => once.splice(0), 100)).toBe(false);
+  },
+);
