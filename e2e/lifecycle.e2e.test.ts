@@ -37,7 +37,8 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
   test("a container goes from created to running to exited to gone", async () => {
     const pod = await berth.runPod({ runtimeHandler });
     const image = await berth.call("ImageStatus", { image: { image: berth.image("busybox") } });
-    const containerId = await berth.createContainer(pod, { labels: { l: "1" }, annotations: { n: "2" } });
+    const command = ["sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"];
+    const containerId = await berth.createContainer(pod, { command, labels: { l: "1" }, annotations: { n: "2" } });
     const created = await berth.containerStatus(containerId);
     expect(created).toMatchObject({
       state: "CONTAINER_CREATED",
@@ -52,6 +53,7 @@ describe.each(["crun", "runc"])("with %s", (runtimeHandler) => {
     expect(running).toMatchObject({ state: "CONTAINER_RUNNING", finishedAt: 0n, exitCode: 0 });
     expect(running.startedAt).toBeGreaterThanOrEqual(running.createdAt);
 
+    await berth.waitForLog(containerId, "ready"); // the signal finds its handler
     await berth.call("StopContainer", { containerId, timeout: 10n });
     const exited = await berth.containerStatus(containerId);
     expect(exited).toMatchObject({ state: "CONTAINER_EXITED", exitCode: 0, reason: "Completed" });

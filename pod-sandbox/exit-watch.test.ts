@@ -157,9 +157,9 @@ describe("createExitWatch", () => {
     await watch.exits.ended(container.id);
     const limit = "for want of memory; the container's limit is 67108864 bytes";
     expect(watch.containers.get(container.id)).toMatchObject({ reason: "OOMKilled", message: `killed ${limit}` });
-    await vi.waitFor(() =>
-      expect(watch.containers.get(container.id)).toMatchObject({ message: `process "hungry" was killed ${limit}` }),
-    );
+    await expect
+      .poll(() => watch.containers.get(container.id))
+      .toMatchObject({ message: `process "hungry" was killed ${limit}` });
   });
 
   it("quotes the last words of a container that died at once", async () => {
@@ -170,9 +170,7 @@ describe("createExitWatch", () => {
     const container = await running(watch, ownPids, { logPath });
     watch.runtime.finish(container.id, { exitCode: 2, finishedAtNs: 2_000_000n });
     await watch.exits.ended(container.id);
-    await vi.waitFor(() =>
-      expect(watch.containers.get(container.id)).toMatchObject({ message: "cannot open /etc/web.conf" }),
-    );
+    await expect.poll(() => watch.containers.get(container.id)).toMatchObject({ message: "cannot open /etc/web.conf" });
   });
 
   it.each([
@@ -195,8 +193,6 @@ describe("createExitWatch", () => {
     const ready = { ...testSandbox("pod"), state: "ready", ips: ["10.0.0.1"], pause } as const;
     await watch.sandboxes.save(ready);
     watch.exits.watchPause(ready);
-    await vi.waitFor(() =>
-      expect(watch.sandboxes.get(ready.id)).toMatchObject({ state: "not-ready", ips: ["10.0.0.1"] }),
-    );
+    await expect.poll(() => watch.sandboxes.get(ready.id)).toMatchObject({ state: "not-ready", ips: ["10.0.0.1"] });
   });
 });

@@ -1,5 +1,5 @@
 import { readdir } from "node:fs/promises";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Code, loadJsonCodecs } from "../cri-api/index.ts";
 import { readMountTable } from "../native/index.ts";
 import type { CreateProcess } from "../oci/index.ts";
@@ -132,7 +132,7 @@ describe("runPodSandbox", () => {
     host.network.hangs = true;
     const running = run();
     running.catch(() => undefined);
-    await vi.waitFor(() => expect(host.network.journal).toHaveLength(1));
+    await expect.poll(() => host.network.journal).toHaveLength(1);
     await host.creations.abandonAll("the daemon is shutting down");
     await expect(running).rejects.toMatchObject({ code: Code.Aborted });
     expect(await leftOver()).toEqual([]);

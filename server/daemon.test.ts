@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { lstat } from "node:fs/promises";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Code, CriError } from "../cri-api/index.ts";
 import type { Call } from "../cri-api/index.ts";
 import { startDaemon } from "./daemon.ts";
@@ -192,11 +192,12 @@ describe("errors", () => {
 describe("deadlines and cancellation", () => {
   test("a passed deadline aborts the signal and is told as DeadlineExceeded", async () => {
     const waiter = createWaiter();
-    await using served = await serve({ StopContainer: waiter.handler });
-    const call = served.client.unary("StopContainer", {}, { deadline: Date.now() + 100 });
+    await using served = await serve({ StopContainer: waiter.handler, Version: async () => version });
+    await served.client.unary("Version", {}); // the connection stands: the deadline is the call's alone
+    const call = served.client.unary("StopContainer", {}, { deadline: Date.now() + 1_000 });
     await expect(call).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
     expect(await waiter.ended).toMatchObject({ code: Code.DeadlineExceeded });
-    await vi.waitFor(() => expect(lineOf(served.lines, "StopContainer")?.fields["code"]).toBe("DeadlineExceeded"));
+    await expect.poll(() => lineOf(served.lines, "StopContainer")?.fields["code"]).toBe("DeadlineExceeded");
   });
 
   test("a client that goes away aborts the signal with Canceled", async () => {
@@ -288,15 +289,16 @@ describe("streams", () => {
     const { stream, breakConnection } = openRawCall(served.socket, "GetContainerEvents");
     await once(stream, "response");
     let before = -1;
-    await vi.waitFor(() => {
-      const hasStalled = produced === before;
+    const hasStalled = (): boolean => {
+      const isSame = produced === before;
       before = produced;
-      expect(hasStalled).toBe(true);
-    });
+      return isSame;
+    };
+    await expect.poll(hasStalled).toBe(true);
     expect(produced).toBeLessThan(100);
     breakConnection();
     await finished.promise;
-    await vi.waitFor(() => expect(lineOf(served.lines, "GetContainerEvents")?.fields["code"]).toBe("Canceled"));
+    await expect.poll(() => lineOf(served.lines, "GetContainerEvents")?.fields["code"]).toBe("Canceled");
   });
 
   test("an error in the middle comes after the messages before it", async () => {

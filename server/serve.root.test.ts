@@ -55,7 +55,7 @@ async function listenAsSystemd(socket: string): Promise<AsyncDisposable & { read
     text += more;
   });
   const heard = (): string[] => text.split("\n").filter((line) => line !== "");
-  await vi.waitFor(() => expect(heard()).toEqual(["bound"]));
+  await expect.poll(heard).toEqual(["bound"]);
   return {
     heard: () => heard().slice(1),
     async [Symbol.asyncDispose]() {
@@ -169,7 +169,7 @@ test("a second signal does not wait for the calls in flight", async () => {
   const failed = expect(pull).rejects.toThrow();
   await silent.connected;
   berth.child.kill(constants.signals.SIGTERM);
-  await vi.waitFor(() => expect(berth.log()).toContain('"stopping"'));
+  await expect.poll(berth.log).toContain('"stopping"');
   berth.child.kill(constants.signals.SIGTERM);
   expect(await berth.child.exited).toEqual({ kind: "exited", code: 1 });
   expect(berth.log()).not.toContain("grace time is over");
