@@ -61,6 +61,11 @@ async function readUntil(client: CommandClient, expected: string): Promise<strin
   return await waitUntil(`"${expected}" in the output`, async () => (text.includes(expected) ? text : undefined));
 }
 
+/** A time that nobody else on the machine sleeps for. */
+function someSeconds(): string {
+  return `7${Math.floor(Math.random() * 1e8)}`;
+}
+
 /** Processes of the machine by their command line. */
 async function processesWith(commandLine: string): Promise<readonly string[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/u.test(name));
@@ -109,33 +114,35 @@ describe.each(ways)("with $runtimeHandler over $transport", ({ runtimeHandler, t
 
   test("exec on a terminal: resize, an interrupt by key, the exit code", async () => {
     const containerId = await berth.startContainer(await berth.runPod({ runtimeHandler }));
-    const script =
-      "until [ \"$(stty size 2>/dev/null)\" = '33 111' ]; do sleep 0.05; done; echo resized; sleep 4714; exit 3";
+    const seconds = someSeconds();
+    const script = `until [ "$(stty size 2>/dev/null)" = '33 111' ]; do sleep 0.05; done; echo resized; sleep ${seconds}; exit 3`;
     const client = await exec(transport, containerId, ["sh", "-c", script], terminal);
     client.resize({ Width: 111, Height: 33 });
     expect(await readUntil(client, "resized")).toBe("resized\r\n");
     await client.write("\x03");
     expect(exitCodeOf(await client.status)).toBe(130);
-    expect(await processesWith("sleep 4714")).toEqual([]);
+    expect(await processesWith(`sleep ${seconds}`)).toEqual([]);
   });
 
   test("exec: a client that disappears takes its command along", async () => {
     const containerId = await berth.startContainer(await berth.runPod({ runtimeHandler }));
-    const cmd = ["sh", "-c", "sleep 4715 & echo started; sleep 4715"];
+    const seconds = someSeconds();
+    const cmd = ["sh", "-c", `sleep ${seconds} & echo started; sleep ${seconds}`];
     const client = await exec(transport, containerId, cmd, output);
     await readUntil(client, "started");
     client.destroy();
     await waitUntil("the end of the command", async () =>
-      (await processesWith("sleep 4715")).length === 0 ? true : undefined,
+      (await processesWith(`sleep ${seconds}`)).length === 0 ? true : undefined,
     );
   });
 
   test("exec: a process that outlives it keeps running and does not keep the client", async () => {
     const containerId = await berth.startContainer(await berth.runPod({ runtimeHandler }));
-    const client = await exec(transport, containerId, ["sh", "-c", "sleep 4716 & echo done; exit 5"], output);
+    const seconds = someSeconds();
+    const client = await exec(transport, containerId, ["sh", "-c", `sleep ${seconds} & echo done; exit 5`], output);
     expect(await readText(client.stdout)).toBe("done\n");
     expect(exitCodeOf(await client.status)).toBe(5);
-    expect(await processesWith("sleep 4716")).toHaveLength(1);
+    await expect.poll(() => processesWith(`sleep ${seconds}`)).toHaveLength(1); // it may not have got as far as that
   });
 
   test("attach: with stdin_once the end of the input ends the container's", async () => {
@@ -235,8 +242,9 @@ test("a container goes on while its client does not read, and the client is drop
   const containerId = await berth.startContainer(pod, { command });
   const { logPath } = await berth.containerStatus(containerId);
   const client = await attach("SPDY", containerId, { stdout: true });
-  const silence = await longestSilenceMs(logPath, 5_000);
-  expect(silence).toBeLessThan(3_500); // two seconds of patience for a client, and a busy machine
+  const silence = await longestSilenceMs(logPath, 8_000);
+  console.log(`longest silence of a container whose client does not read: ${Math.round(silence)} ms`);
+  expect(silence).toBeLessThan(5_000); // two seconds of patience for a client, and a busy machine
   await expect(readText(client.stdout)).rejects.toThrow();
   const next = await attach("SPDY", containerId, { stdout: true });
   await readUntil(next, "xxx");
@@ -259,6 +267,9 @@ test("a stopped daemon does not freeze who is attached to", { timeout: 90_000 },
   onTestFinished(() => void process.kill(berth.daemon.pid, "SIGCONT"));
   const [rate, silence] = await Promise.all([logRate(calmLog, 10), longestSilenceMs(floodLog, 10_000)]);
   process.kill(berth.daemon.pid, "SIGCONT");
+  console.log(
+    `beside a stopped daemon: ${Math.round(rate)} of ${Math.round(usual)} B/s, silent for ${Math.round(silence)} ms`,
+  );
   expect(rate).toBeGreaterThan(usual / 2);
   expect(silence).toBeLessThan(2_500);
   for (const containerId of [calm, flood]) {

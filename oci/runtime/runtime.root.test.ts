@@ -380,8 +380,9 @@ for (const program of ["crun", "runc"] as const) {
         for (const end = performance.now() + ms; performance.now() < end; );
       };
       const { exec } = await start(["sleep", "1000"]);
-      const said = exec(["sh", "-c", "sleep 1.234; echo said"]);
-      await until(async () => (await processesWith("sleep 1.234")).length > 0);
+      const nap = `sleep 1.2${process.pid}`;
+      const said = exec(["sh", "-c", `${nap}; echo said`]);
+      await until(async () => (await processesWith(nap)).length > 0);
       const quiet = { env: {}, stdio: ["null", "null", "null"] } as const;
       const last = await spawn({ argv: ["/bin/sleep", "1.6"], ...quiet });
       const first = await spawn({ argv: ["/bin/true"], ...quiet });
@@ -462,18 +463,19 @@ describe("a create that goes wrong", () => {
   });
 
   test("a runtime that dies with one of the container's cgroups made, any one, leaves none and nobody in it", async () => {
+    const nap = `sleep ${80_000_000 + process.pid}`;
     const { unified, controllers } = await readCgroupMounts();
     const mounts = [...Object.values(controllers), ...(unified ? [unified] : [])];
     for (const mountPoint of new Set(mounts.map((mount) => mount.mountPoint))) {
       const path = await runtimeWhoseCreate(
         `cgroup="${mountPoint}$(grep -o '"cgroupsPath":"[^"]*"' config.json | cut -d '"' -f 4)"
         mkdir -p "$cgroup"
-        setsid sh -c 'echo $$ > "$0/cgroup.procs" && exec sleep 601' "$cgroup" > /dev/null 2>&1 & # a cpuset lets none in
+        setsid sh -c 'echo $$ > "$0/cgroup.procs" && exec ${nap}' "$cgroup" > /dev/null 2>&1 & # a cpuset lets none in
         until grep -q . "$cgroup/cgroup.procs" || ! kill -0 $! 2> /dev/null; do sleep 0.01; done
         kill -9 $$`,
       );
       expect(await failure({ path })).toMatchObject({ code: Code.Internal });
-      expect(await processesWith("sleep 601")).toEqual([]);
+      expect(await processesWith(nap)).toEqual([]);
     }
   });
 
