@@ -5,9 +5,9 @@ import type { Socket } from "node:net";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { spawn } from "../native/index.ts";
-import type { Child } from "../native/index.ts";
+import type { Child, ExitStatus } from "../native/index.ts";
 import { createTestClient, makeScratch } from "./testing.ts";
 import type { TestClient } from "./testing.ts";
 import { ourEntries } from "./wipe.ts";
@@ -19,6 +19,8 @@ interface Served extends AsyncDisposable {
   readonly client: TestClient;
   readonly socket: string;
   readonly log: () => string;
+  /** Resolves when all that it said has been read. */
+  readonly ended: Promise<ExitStatus>;
 }
 
 /** A registry that takes connections and never answers. */
@@ -89,19 +91,22 @@ async function startBerth(
     child.kill(constants.signals.SIGKILL);
     await child.exited;
   });
+  const [, , output] = child.stdio;
+  if (!output) throw new Error("no pipe");
   let log = "";
-  child.stdio[2]?.setEncoding("utf8").on("data", (text: string) => {
+  output.setEncoding("utf8").on("data", (text: string) => {
     log += text;
   });
+  const ended = once(output, "close").then(() => child.exited);
   const client = undo.use(createTestClient(socket));
-  let ended = false;
-  void child.exited.then(() => {
-    ended = true;
+  let hasEnded = false;
+  void ended.then(() => {
+    hasEnded = true;
   });
-  await vi.waitFor(() => expect(ended || log.includes('"listening"')).toBe(true), { timeout: 15_000 });
-  if (ended) throw new Error(log);
+  await expect.poll(() => hasEnded || log.includes('"listening"')).toBe(true);
+  if (hasEnded) throw new Error(log);
   const keep = undo.move();
-  return { child, client, socket, log: () => log, [Symbol.asyncDispose]: () => keep.disposeAsync() };
+  return { child, client, socket, log: () => log, ended, [Symbol.asyncDispose]: () => keep.disposeAsync() };
 }
 
 test("berth serves both services, and on SIGTERM ends by itself with nothing left running", async () => {
@@ -117,7 +122,7 @@ test("berth serves both services, and on SIGTERM ends by itself with nothing lef
   expect(unknownToWipe, "wipe would leave these").toEqual([]);
 
   berth.child.kill(constants.signals.SIGTERM);
-  expect(await berth.child.exited).toEqual({ kind: "exited", code: 0 });
+  expect(await berth.ended).toEqual({ kind: "exited", code: 0 });
   expect(berth.log()).toContain('"stopped"');
   expect(await readdir(join(scratch.path, "state"))).not.toContain("berth.sock");
 });
@@ -151,9 +156,10 @@ test("systemd is told that we are ready, that we live, and that we stop", async 
   const socket = join(scratch.path, "notify");
   await using systemd = await listenAsSystemd(socket);
   await using berth = await startBerth(scratch.path, "", { NOTIFY_SOCKET: socket, WATCHDOG_USEC: "500000" });
-  await vi.waitFor(() => expect(systemd.heard().length).toBeGreaterThan(3), { timeout: 10_000 });
+  await expect.poll(() => systemd.heard().length).toBeGreaterThan(3);
   berth.child.kill(constants.signals.SIGTERM);
-  expect(await berth.child.exited).toEqual({ kind: "exited", code: 0 });
+  expect(await berth.ended).toEqual({ kind: "exited", code: 0 });
+  await expect.poll(systemd.heard).toContain("STOPPING=1"); // systemd's side may not have got there yet
   const heard = systemd.heard();
   expect(heard.filter((line) => line !== "WATCHDOG=1")).toEqual(["READY=1", "STOPPING=1"]);
   expect(heard.at(-1)).toBe("STOPPING=1");
@@ -171,7 +177,7 @@ test("a second signal does not wait for the calls in flight", async () => {
   berth.child.kill(constants.signals.SIGTERM);
   await expect.poll(berth.log).toContain('"stopping"');
   berth.child.kill(constants.signals.SIGTERM);
-  expect(await berth.child.exited).toEqual({ kind: "exited", code: 1 });
+  expect(await berth.ended).toEqual({ kind: "exited", code: 1 });
   expect(berth.log()).not.toContain("grace time is over");
   await failed;
 });
