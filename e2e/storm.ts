@@ -71,7 +71,7 @@ async function clearUp(world: World): Promise<void> {
   await client.call("PullImage", { image: { image: world.node.image("busybox") } }); // it was there before
   const isExpected = (line: string): boolean =>
     isOfNode(workspace, line) || line.startsWith(`processes: ${daemon.pid} `);
-  const left = await waitForNoLeaks(empty, { workspace, ids: client.seenIds }, { isExpected, timeoutMs: 20_000 });
+  const left = await waitForNoLeaks(empty, { workspace, ids: client.seenIds }, { isExpected });
   if (left.length > 0) throw new Error(`left: ${left.join("\n    ")}`);
 }
 

@@ -39,19 +39,21 @@ export function compareTraces(before: Traces, after: Traces): readonly string[] 
   });
 }
 
+/** A process needs a moment to die, and longer on a machine that does much else. */
+const patienceMs = 20_000;
+
 interface LeakSearch {
-  readonly timeoutMs?: number;
   /** What is there on purpose. */
   readonly isExpected?: (line: string) => boolean;
 }
 
-/** Looks again for up to `timeoutMs` (a process needs a moment to die); returns what is left. */
+/** Looks again for a while as long as there is something; returns what is left. */
 export async function waitForNoLeaks(
   before: Traces,
   scope: Scope,
   search: LeakSearch = {},
 ): Promise<readonly string[]> {
-  const deadline = Date.now() + (search.timeoutMs ?? 5_000);
+  const deadline = Date.now() + patienceMs;
   for (;;) {
     const left = compareTraces(before, await findTraces(scope)).filter((line) => search.isExpected?.(line) !== true);
     if (left.length === 0 || Date.now() > deadline) return left;
