@@ -108,7 +108,8 @@ describe("at start", () => {
 
 test("a container gets neither descriptors nor environment of the daemon", async () => {
   const pod = await berth.runPod();
-  const containerId = await berth.startContainer(pod);
+  const containerId = await berth.startContainer(pod, { command: ["sh", "-c", "echo ready; sleep 1000"] });
+  await berth.waitForLog(containerId, "ready"); // until then it may still be the runtime
   const descriptors = await berth.shell(containerId, "ls -l /proc/1/fd | wc -l");
   expect(Number(descriptors)).toBeLessThanOrEqual(5);
   expect(

@@ -228,7 +228,7 @@ describe("a runtime", () => {
     const config = containerConfig("moody", berth.image("busybox"));
     await runtime.become("lingering");
     const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
-    const create = berth.call("CreateContainer", request, { timeoutMs: patienceMs });
+    const create = berth.call("CreateContainer", request, { timeoutMs: 3 * patienceMs }); // frozen before
     const late = expect(create).rejects.toMatchObject({ code: Code.DeadlineExceeded });
     const members = path.join("/sys/fs/cgroup/pids", berth.workspace.cgroupParent);
     const init = await waitUntil("the container's init", async () => {
@@ -301,7 +301,7 @@ describe("a monitor", () => {
       sandboxConfig: pod.config,
     };
     await monitor.become("hang");
-    const create = berth.call("CreateContainer", request, { timeoutMs: patienceMs });
+    const create = berth.call("CreateContainer", request, { timeoutMs: 3 * patienceMs }); // frozen before
     const late = expect(create).rejects.toMatchObject({ code: Code.DeadlineExceeded });
     const pids = await waitUntil("the monitor and its child", async () => {
       const found = await monitor.pids();

@@ -279,7 +279,8 @@ for (const program of ["crun", "runc"] as const) {
     });
 
     test("counts what a container uses", async () => {
-      const { id } = await start(["sleep", "1000"], { memoryBytes: 64 * mebibyte });
+      const { id, init } = await start(["sleep", "1000"], { memoryBytes: 64 * mebibyte });
+      await until(async () => (await readFile(`/proc/${init.pid}/cmdline`, "utf8")).startsWith("sleep")); // runc's has threads
       const paths = await bench.runtime.cgroupPaths(id);
       const usage = paths && (await readContainerStats(paths));
       expect(usage?.cpuUsageNs).toBeGreaterThan(0n);

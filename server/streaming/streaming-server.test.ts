@@ -237,7 +237,7 @@ describe("exec over SPDY", () => {
   });
 
   test("gives up on a client that does not open its streams", async () => {
-    const server = await serve({}, { streamCreationTimeoutMs: 50 });
+    const server = await serve({}, { streamCreationTimeoutMs: 500 });
     const client = await connectSpdy(server.execUrl(execRequest));
     await client.open({ streamtype: "error" });
     await closed(client.socket);
@@ -245,7 +245,7 @@ describe("exec over SPDY", () => {
 
   test("closes a connection on which nothing moves, whatever it pings", async () => {
     const process = createFakeProcess();
-    const server = await serve({ exec: async () => process }, { idleTimeoutMs: 100 });
+    const server = await serve({ exec: async () => process }, { idleTimeoutMs: 500 });
     const client = await connectSpdy(server.execUrl(execRequest));
     await openAll(client, ["error", "stdout"]);
     const pings = setInterval(() => client.ping(1), 20);
