@@ -59,7 +59,9 @@ async function fill(directory = root): Promise<() => Promise<void>> {
 }
 
 async function makeReadOnly(directory = root): Promise<() => Promise<void>> {
-  await runCommand(["mount", "-o", "remount,ro", directory]);
+  const remount = async (): Promise<true | undefined> =>
+    (await tryCommand(["mount", "-o", "remount,ro", directory])).exitCode === 0 ? true : undefined;
+  await waitUntil("nobody to be writing", remount); // what starts a container may not have closed its last file
   return () => runCommand(["mount", "-o", "remount,rw", directory]).then(() => undefined);
 }
 

@@ -107,7 +107,19 @@ export class Fixture {
   async startContainer(pod: Pod, overrides: Init<cri.ContainerConfig> = {}): Promise<string> {
     const containerId = await this.createContainer(pod, overrides);
     await this.call("StartContainer", { containerId });
+    if ([overrides.image, overrides.command, overrides.args].every((own) => own === undefined)) {
+      await waitUntil("the sleeper of the plain image", () => this.#isAtRest(containerId));
+    }
     return containerId;
+  }
+
+  /** The plain image's command has its child, and its handler of SIGTERM, only a moment after the start. */
+  async #isAtRest(containerId: string): Promise<true | undefined> {
+    const { status, info } = await this.call("ContainerStatus", { containerId, verbose: true });
+    if (status?.state !== "CONTAINER_RUNNING") return true;
+    const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+    const child = (await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim();
+    return (await readFile(`/proc/${child}/cmdline`, "utf8")).startsWith("sleep") || undefined;
   }
 
   /** Runs a shell command in a container and returns what it printed; a failure of the command is an error. */

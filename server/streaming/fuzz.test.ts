@@ -28,8 +28,11 @@ import {
   silentLog,
 } from "./testing.ts";
 
-/** How long each parser is fed, in milliseconds, and how much more it may then hold. */
+/** How long each parser is fed at least, in milliseconds, and how much more it may then hold. */
 const feedMs = 1200;
+const leastRounds = 100;
+/** Less than any timeout of the server, and more than a busy machine makes of a few milliseconds. */
+const longestRoundMs = 4000;
 const maxGrowthBytes = 12 * 1024 * 1024;
 const seed = 20_260_401;
 
@@ -116,25 +119,22 @@ async function feedSpdy(bytes: Buffer, random: Random): Promise<void> {
 }
 
 /** Runs rounds for a while; each must be short, and all together must leave nothing behind. */
-async function feed(round: (random: Random) => Promise<void>): Promise<number> {
+async function feed(round: (random: Random) => Promise<void>): Promise<void> {
   const random = createRandom(seed);
   for (let warmUp = 0; warmUp < 50; warmUp++) await round(random);
   const before = await liveBytes();
   const end = performance.now() + feedMs;
-  let rounds = 0;
-  while (performance.now() < end) {
+  for (let rounds = 0; rounds < leastRounds || performance.now() < end; rounds++) {
     const start = performance.now();
     await round(random);
-    expect(performance.now() - start).toBeLessThan(1000);
-    rounds++;
+    expect(performance.now() - start).toBeLessThan(longestRoundMs);
   }
   expect((await liveBytes()) - before).toBeLessThan(maxGrowthBytes);
-  return rounds;
 }
 
 test("damaged SPDY neither crashes, hangs nor grows the connection", async () => {
   const frames = await conversation();
-  expect(await feed((random) => feedSpdy(damage(random, frames), random))).toBeGreaterThan(50);
+  await feed((random) => feedSpdy(damage(random, frames), random));
 });
 
 test("damaged header blocks inflate to no more than the limit, or fail as such", async () => {
@@ -144,7 +144,7 @@ test("damaged header blocks inflate to no more than the limit, or fail as such",
       ["long", "abc".repeat(300)],
     ]),
   );
-  const rounds = await feed(async (random) => {
+  await feed(async (random) => {
     const bytes = Buffer.from(valid);
     for (let flips = pick(random, 6); flips >= 0; flips--)
       bytes[6 + pick(random, bytes.length - 6)] = pick(random, 256);
@@ -155,7 +155,6 @@ test("damaged header blocks inflate to no more than the limit, or fail as such",
       expect(thrown).toMatchObject({ name: "SpdyError" });
     }
   });
-  expect(rounds).toBeGreaterThan(100);
 });
 
 /** A client's frame: masked, with whatever opcode, flags and length are asked for. */
@@ -199,7 +198,7 @@ test("damaged WebSocket frames neither crash, hang nor grow the server, and it s
   const request = { containerId: "c", cmd: ["x"], tty: true, stdin: true, stdout: true, stderr: false };
   const frames = await conversation();
 
-  const rounds = await feed(async (random) => {
+  await feed(async (random) => {
     const protocol = webSocketProtocols[pick(random, webSocketProtocols.length)] ?? "";
     const url = protocol.startsWith("SPDY")
       ? server.portForwardUrl({ podSandboxId: "p", port: [] })
@@ -226,7 +225,6 @@ test("damaged WebSocket frames neither crash, hang nor grow the server, and it s
     if (random() < 0.5) socket.resetAndDestroy();
     else socket.destroy();
   });
-  expect(rounds).toBeGreaterThan(20);
 
   const process = createFakeProcess();
   const good = await createStreamingServer({
