@@ -1,8 +1,6 @@
-import { setTimeout } from "node:timers/promises";
 import {
   findProcesses,
-  isAlive,
-  openProcess,
+  killUntilGone,
   type ProcessIdentity,
   processIdentity,
   readFileBounded,
@@ -10,8 +8,6 @@ import {
 
 /** The kernel's limit of what a program can be given. */
 const maxEnvironmentBytes = 4 * 1024 * 1024;
-const sigkill = 9;
-const pauseMs = 10;
 
 /**
  * Kills the plugins that a daemon before has left at work on these containers, with what they have started: an ADD that
@@ -21,18 +17,15 @@ const pauseMs = 10;
  * @throws `signal.reason` where one of them does not die in time.
  */
 export async function endStrayPlugins(containerIds: readonly string[], signal: AbortSignal): Promise<number> {
-  const killed = new Map<number, ProcessIdentity>();
-  for (;;) {
-    const strays = await findStrays(new Set(containerIds));
-    // One whose first thread has ended has no environment any more, and others of it may still be at work.
-    if (strays.length === 0 && ![...killed.values()].some(isAlive)) return killed.size;
-    for (const stray of strays) {
-      using process = openProcess(stray);
-      process?.signal(sigkill);
-      killed.set(stray.pid, stray);
-    }
-    await setTimeout(pauseMs, undefined, { signal });
-  }
+  const [ids, strays] = [new Set(containerIds), new Set<number>()];
+  const findVictims = async (): Promise<readonly ProcessIdentity[]> => {
+    signal.throwIfAborted();
+    const found = await findStrays(ids);
+    for (const { pid } of found) strays.add(pid);
+    return found;
+  };
+  await killUntilGone(findVictims, Number.POSITIVE_INFINITY); // the signal ends it
+  return strays.size;
 }
 
 /** Whoever has a plugin's environment: what it started has it too, and outlives it at times. */

@@ -40,8 +40,8 @@ function readFacts(addon: Addon, pid: number): ProcessFacts | undefined {
   return { state, flags: Number(fields[6]), threads: Number(fields[17]), startTime };
 }
 
-/** The state is that of the first thread, and others may live on without it, in all that the process has. */
-function isEnded({ state, threads }: ProcessFacts): boolean {
+/** The state is that of the first thread, and others may live on without it, in all that the process has: a cgroup, say. */
+export function isEnded({ state, threads }: Pick<ProcessFacts, "state" | "threads">): boolean {
   return state === "X" || (state === "Z" && threads <= 1);
 }
 

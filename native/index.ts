@@ -24,12 +24,14 @@ export {
   findProcesses,
   isAlive,
   isAsleep,
+  isEnded,
   isEnding,
   openProcess,
   type ProcessHandle,
   type ProcessIdentity,
   processIdentity,
 } from "./identity.ts";
+export { killUntilGone, signalProcess } from "./kill.ts";
 export { createKeyedLock, createSemaphore, type KeyedLock, type Semaphore } from "./locks.ts";
 export { releaseMemory } from "./memory.ts";
 export { decodeName, encodeName } from "./names.ts";

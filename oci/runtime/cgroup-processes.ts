@@ -2,10 +2,10 @@ import { readdir, rmdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, CriError } from "../../cri-api/index.ts";
-import { readFileBounded, readFilesBounded } from "../../native/index.ts";
+import { killUntilGone, readFileBounded, readFilesBounded } from "../../native/index.ts";
 import { expandSlice } from "./cgroup-paths.ts";
 import type { CgroupMounts, CgroupPaths } from "./cgroup-paths.ts";
-import { isLive, killUntilGone, readStat } from "./process-tree.ts";
+import { isLive, readStat } from "./process-tree.ts";
 import type { ProcessStat } from "./process-tree.ts";
 
 const maxProcsBytes = 4 * 1024 * 1024;

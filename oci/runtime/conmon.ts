@@ -6,10 +6,12 @@ import {
   connectThroughRelay,
   findProcesses,
   isAlive,
+  killUntilGone,
   openProcess,
   readFileBounded,
   removeFiles,
   resolveForeignPaths,
+  signalProcess,
   within,
   writeFifo,
 } from "../../native/index.ts";
@@ -17,7 +19,7 @@ import { codeOf } from "./cgroup-processes.ts";
 import { hearHandshake, monitorOf, pidFile, withConmon } from "./conmon-launch.ts";
 import type { ConmonConfig } from "./conmon-launch.ts";
 import type { Monitor, MonitorLaunch, MonitorOutcome } from "./monitor.ts";
-import { descendantsOf, isLive, killUntilGone, readStat, signalProcess } from "./process-tree.ts";
+import { descendantsOf, isLive, readStat } from "./process-tree.ts";
 import type { ProcessStat } from "./process-tree.ts";
 
 const sigstop = 19;

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   findProcesses,
   isAlive,
+  killUntilGone,
   openProcess,
   processIdentity,
   readFileBounded,
@@ -13,7 +14,7 @@ import {
 import type { ProcessIdentity } from "../../native/index.ts";
 import type { CgroupPaths } from "./cgroup-paths.ts";
 import { processesIn } from "./cgroup-processes.ts";
-import { descendantsOf, killUntilGone, readStat } from "./process-tree.ts";
+import { descendantsOf, readStat } from "./process-tree.ts";
 import type { ProcessStat } from "./process-tree.ts";
 import type { RunningExec } from "./exec.ts";
 import type { RuntimeHost } from "./host.ts";

@@ -1,6 +1,5 @@
 import { readdir, readFile } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
-import { isAlive, openProcess } from "../../native/index.ts";
+import { isEnded } from "../../native/index.ts";
 
 /** The fields of `/proc/<pid>/stat` that tell who belongs to whom. */
 export interface ProcessStat {
@@ -42,9 +41,8 @@ export async function readStat(pid: number): Promise<ProcessStat | undefined> {
   }
 }
 
-/** The state is that of the first thread: others may live on, and hold what the process has, a cgroup say. */
 export function isLive(stat: ProcessStat | undefined): stat is ProcessStat {
-  return stat !== undefined && stat.state !== "X" && (stat.state !== "Z" || stat.threads > 1);
+  return stat !== undefined && !isEnded(stat);
 }
 
 /** Living processes below `pid` at this moment, parents before children, `pid` itself not among them. */
@@ -93,36 +91,5 @@ async function readText(path: string): Promise<string | undefined> {
     return await readFile(path, "latin1");
   } catch {
     return undefined;
-  }
-}
-
-/** Signals exactly the process that was looked at, never one that took its number since. */
-export async function signalProcess(stat: ProcessStat, signal: number): Promise<void> {
-  const process = openProcess({ pid: stat.pid, startTime: stat.startTime });
-  if (!process) return;
-  await using handle = process;
-  handle.signal(signal);
-}
-
-/**
- * Kills what `findVictims` names until it names nobody, for new ones are forked while the old ones are killed. Who was
- * named once is waited for: one whose first thread has ended has lost what he is known by, and may still be at work.
- *
- * @returns Whether nobody is left; false after `deadlineMs`, when somebody sleeps uninterruptibly.
- */
-export async function killUntilGone(
-  findVictims: () => Promise<readonly ProcessStat[]>,
-  deadlineMs: number,
-): Promise<boolean> {
-  const sigkill = 9;
-  const deadline = performance.now() + deadlineMs;
-  let dying: readonly ProcessStat[] = [];
-  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
-    const victims = await findVictims();
-    dying = [...victims, ...dying.filter((one) => isAlive(one) && !victims.some(({ pid }) => pid === one.pid))];
-    if (dying.length === 0) return true;
-    if (performance.now() > deadline) return false;
-    for (const victim of victims) await signalProcess(victim, sigkill);
-    await sleep(pauseMs);
   }
 }
